@@ -1,0 +1,244 @@
+import { spawn } from 'node:child_process';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { ACCOUNT, REGION } from '../../lab/aws/aws';
+import type { FleetNode } from '../../lab/aws/fleet';
+import type { Assembly, Template } from '../../lab/aws/template';
+
+/** Folders that a test made, removed by `removeFolders`. */
+const folders: string[] = [];
+
+export const folder = (): string => {
+  const made = mkdtempSync(join(tmpdir(), 'lab-aws-'));
+  folders.push(made);
+  return made;
+};
+
+export const removeFolders = (): void => {
+  for (const made of folders.splice(0)) rmSync(made, { recursive: true, force: true });
+};
+
+/** A node that runs what it is given on this host, each in a process group of its own. */
+export const hostNode = (instanceId: string, orchestrationDir: string, more: Partial<FleetNode> = {}): FleetNode => ({
+  instanceId,
+  privateIp: '10.0.0.1',
+  privateDnsName: 'ip-10-0-0-1.ec2.internal',
+  arch: 'x86_64',
+  tags: { role: 'control-plane' },
+  agentVersion: '3.3.2746.0',
+  pingStatus: 'Online',
+  orchestrationDir,
+  spawn: ([command = '', ...args], { env }) => spawn(command, args, { env, detached: true, stdio: 'pipe' }),
+  ...more,
+});
+
+// What the function is told to do comes with the event, so that one fixture serves every test.
+const FUNCTION = `
+import { spawnSync } from 'node:child_process';
+class NodeGoneError extends Error { name = 'NodeGoneError'; }
+const asked = async (event, context) => {
+  if (event.spin) for (;;) {}
+  if (event.exit !== undefined) process.exit(event.exit);
+  if (event.fail) throw new NodeGoneError(event.fail);
+  if (event.fill) globalThis.kept = Buffer.alloc(event.fill, 1);
+  if (event.metric) console.log(JSON.stringify({ _aws: { Timestamp: 1, CloudWatchMetrics: [{ Namespace: 'N', Dimensions: [['cluster']], Metrics: [{ Name: 'Bytes', Unit: 'Bytes' }] }] }, cluster: 'lab', Bytes: event.metric }));
+  return { event, requestId: context.awsRequestId, remaining: context.getRemainingTimeInMillis(), env: process.env, versions: process.versions.node };
+};
+export const handler = asked;
+`;
+
+const getAtt = (logicalId: string, attribute = 'Arn'): unknown => ({ 'Fn::GetAtt': [logicalId, attribute] });
+
+const document = (lines: readonly string[], timeoutSeconds: string): unknown => ({
+  Type: 'AWS::SSM::Document',
+  Properties: {
+    DocumentType: 'Command',
+    DocumentFormat: 'JSON',
+    TargetType: '/AWS::EC2::Instance',
+    UpdateMethod: 'Replace',
+    Content: {
+      schemaVersion: '2.2',
+      parameters: {
+        Word: {
+          type: 'String',
+          interpolationType: 'ENV_VAR',
+          allowedPattern: '^[a-z0-9 ]+$',
+          minChars: 2,
+          maxChars: 20,
+        },
+        More: { type: 'String', interpolationType: 'ENV_VAR', default: 'default', maxChars: 90_000 },
+      },
+      mainSteps: [
+        {
+          action: 'aws:runShellScript',
+          name: 'Step',
+          precondition: { StringEquals: ['platformType', 'Linux'] },
+          inputs: { timeoutSeconds, runCommand: ['#!/bin/bash', ...lines] },
+        },
+      ],
+    },
+  },
+});
+
+const policy = (role: string, statements: readonly unknown[]): unknown => ({
+  Type: 'AWS::IAM::Policy',
+  Properties: {
+    PolicyName: `${role}Policy`,
+    PolicyDocument: { Version: '2012-10-17', Statement: statements },
+    Roles: [{ Ref: role }],
+  },
+});
+
+/** A template with one resource of each kind that the stack has. */
+export const fixtureTemplate = (): Template & {
+  readonly Resources: Record<string, { Type: string; Properties: Record<string, unknown> }>;
+} => ({
+  Resources: JSON.parse(
+    JSON.stringify({
+      Key: {
+        Type: 'AWS::KMS::Key',
+        Properties: {
+          KeyPolicy: {
+            Version: '2012-10-17',
+            Statement: [
+              {
+                Effect: 'Allow',
+                Principal: { AWS: { 'Fn::Sub': 'arn:${AWS::Partition}:iam::${AWS::AccountId}:root' } },
+                Action: 'kms:*',
+                Resource: '*',
+              },
+            ],
+          },
+        },
+      },
+      SigningKey: {
+        Type: 'AWS::KMS::Key',
+        Properties: {
+          KeySpec: 'ECC_NIST_P256',
+          KeyUsage: 'SIGN_VERIFY',
+          KeyPolicy: {
+            Version: '2012-10-17',
+            Statement: [
+              {
+                Effect: 'Allow',
+                Principal: { AWS: { 'Fn::Sub': 'arn:${AWS::Partition}:iam::${AWS::AccountId}:root' } },
+                Action: 'kms:*',
+                Resource: '*',
+              },
+            ],
+          },
+        },
+      },
+      Alias: { Type: 'AWS::KMS::Alias', Properties: { AliasName: 'alias/signing', TargetKeyId: getAtt('SigningKey') } },
+      Bucket: {
+        Type: 'AWS::S3::Bucket',
+        Properties: {
+          VersioningConfiguration: { Status: 'Enabled' },
+          ObjectLockEnabled: true,
+          ObjectLockConfiguration: {
+            ObjectLockEnabled: 'Enabled',
+            Rule: { DefaultRetention: { Mode: 'GOVERNANCE', Days: 2 } },
+          },
+          BucketEncryption: {
+            ServerSideEncryptionConfiguration: [
+              {
+                BucketKeyEnabled: false,
+                ServerSideEncryptionByDefault: { SSEAlgorithm: 'aws:kms', KMSMasterKeyID: getAtt('Key') },
+              },
+            ],
+          },
+          LifecycleConfiguration: {
+            Rules: [
+              {
+                Id: 'pending',
+                Status: 'Enabled',
+                Prefix: 'snapshots/',
+                TagFilters: [{ Key: 'retention', Value: 'pending' }],
+                ExpirationInDays: 35,
+              },
+            ],
+          },
+        },
+      },
+      Queue: { Type: 'AWS::SQS::Queue', Properties: {} },
+      DeadLetters: { Type: 'AWS::SQS::Queue', Properties: {} },
+      Role: { Type: 'AWS::IAM::Role', Properties: { AssumeRolePolicyDocument: {} } },
+      RolePolicy: policy('Role', [
+        { Effect: 'Allow', Action: 's3:PutObject', Resource: { 'Fn::Join': ['', [getAtt('Bucket'), '/snapshots/*']] } },
+        { Effect: 'Allow', Action: 'sqs:SendMessage', Resource: getAtt('Queue') },
+        { Effect: 'Allow', Action: 'kms:Sign', Resource: getAtt('SigningKey') },
+        {
+          Effect: 'Allow',
+          Action: 'ssm:SendCommand',
+          Resource: { 'Fn::Sub': 'arn:aws:ssm:${AWS::Region}:${AWS::AccountId}:document/${Echo}' },
+        },
+        {
+          Effect: 'Allow',
+          Action: 'ssm:SendCommand',
+          Resource: 'arn:aws:ec2:*:*:instance/*',
+          Condition: { StringEquals: { 'ssm:resourceTag/role': 'control-plane' } },
+        },
+      ]),
+      Echo: document(
+        [
+          'echo "Word=$SSM_Word More=${SSM_More-absent} command=$SSM_COMMAND_ID instance=$AWS_SSM_INSTANCE_ID region=$AWS_SSM_REGION_NAME bash=${BASH_VERSION:+yes}"',
+        ],
+        '60',
+      ),
+      Exit: document(['exit "$SSM_Word"'], '60'),
+      Slow: document(['trap "echo trapped" EXIT', 'sleep 300 & echo "$! $$"', 'wait'], '20'),
+      Chatty: document(["head -c 30000 /dev/zero | tr '\\0' a", "head -c 30000 /dev/zero | tr '\\0' b >&2"], '60'),
+      Nap: document(['date +%s%N', 'sleep 0.7', 'date +%s%N'], '60'),
+      Function: {
+        Type: 'AWS::Lambda::Function',
+        Properties: {
+          Code: { S3Bucket: { 'Fn::Sub': 'assets-${AWS::AccountId}' }, S3Key: 'function.zip' },
+          Handler: 'index.handler',
+          Runtime: 'nodejs24.x',
+          Role: getAtt('Role'),
+          Timeout: 30,
+          MemorySize: 256,
+          Environment: { Variables: { BUCKET: { Ref: 'Bucket' } } },
+        },
+      },
+      FunctionEvents: {
+        Type: 'AWS::Lambda::EventInvokeConfig',
+        Properties: {
+          FunctionName: { Ref: 'Function' },
+          Qualifier: '$LATEST',
+          MaximumRetryAttempts: 2,
+          DestinationConfig: { OnFailure: { Destination: getAtt('Queue') } },
+        },
+      },
+      ScheduleRole: { Type: 'AWS::IAM::Role', Properties: { AssumeRolePolicyDocument: {} } },
+      ScheduleRolePolicy: policy('ScheduleRole', [
+        { Effect: 'Allow', Action: 'lambda:InvokeFunction', Resource: getAtt('Function') },
+        { Effect: 'Allow', Action: 'sqs:SendMessage', Resource: getAtt('DeadLetters') },
+      ]),
+      Schedule: {
+        Type: 'AWS::Scheduler::Schedule',
+        Properties: {
+          FlexibleTimeWindow: { Mode: 'OFF' },
+          ScheduleExpression: 'cron(0 * * * ? *)',
+          Target: {
+            Arn: getAtt('Function'),
+            RoleArn: getAtt('ScheduleRole'),
+            Input: '{"scheduledTime":"<aws.scheduler.scheduled-time>","scheduleArn":"<aws.scheduler.schedule-arn>"}',
+            DeadLetterConfig: { Arn: getAtt('DeadLetters') },
+          },
+        },
+      },
+    }),
+  ) as Record<string, { Type: string; Properties: Record<string, unknown> }>,
+});
+
+/** The fixture template as an assembly, its function written to a folder. */
+export const fixtureAssembly = (template: Template = fixtureTemplate()): Assembly => {
+  const code = join(folder(), 'code');
+  mkdirSync(code);
+  writeFileSync(join(code, 'index.mjs'), FUNCTION);
+  return { stackName: 'lab', template, codeDirs: new Map([['function.zip', code]]) };
+};
+
+export { ACCOUNT, REGION };
