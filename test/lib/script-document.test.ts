@@ -1,0 +1,157 @@
+import { App, Duration, Stack } from 'aws-cdk-lib';
+import { Template } from 'aws-cdk-lib/assertions';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { ScriptDocument, type ScriptParameter } from '../../lib/script-document';
+
+const CONTRACT = '#!/bin/bash\n# the contract\nset -Eeuo pipefail\n';
+const SCRIPT = '#!/bin/bash\nsource "$(dirname "$0")/contract.sh"\nmain() {\n  echo "$SSM_BackupId"\n}\nmain\n';
+const BACKUP_ID: ScriptParameter = {
+  description: 'Id of the backup',
+  allowedPattern: '^[0-9]{8}T[0-9]{6}Z$',
+  maxChars: 16,
+};
+
+let scriptDir = '';
+beforeEach(() => {
+  scriptDir = mkdtempSync(join(tmpdir(), 'etcd-backup-scripts-'));
+  write({ 'contract.sh': CONTRACT, 'snapshot.sh': SCRIPT });
+});
+afterEach(() => {
+  rmSync(scriptDir, { recursive: true });
+});
+
+function write(files: Record<string, string>): void {
+  for (const [name, content] of Object.entries(files)) {
+    writeFileSync(join(scriptDir, name), content);
+  }
+}
+
+function synthesize(parameters: Record<string, ScriptParameter> = { BackupId: BACKUP_ID }) {
+  const stack = new Stack(new App(), 'test');
+  const document = new ScriptDocument(stack, 'Snapshot', {
+    script: 'snapshot',
+    description: 'Takes a snapshot',
+    timeout: Duration.minutes(40),
+    parameters,
+    scriptDir,
+  });
+  return { document, stack, template: Template.fromStack(stack) };
+}
+
+describe('a script document', () => {
+  test('is a command of one bash step for Linux', () => {
+    synthesize().template.hasResourceProperties('AWS::SSM::Document', {
+      DocumentType: 'Command',
+      DocumentFormat: 'JSON',
+      TargetType: '/AWS::EC2::Instance',
+      UpdateMethod: 'Replace',
+      Content: {
+        schemaVersion: '2.2',
+        description: 'Takes a snapshot',
+        parameters: {
+          BackupId: {
+            type: 'String',
+            interpolationType: 'ENV_VAR',
+            description: 'Id of the backup',
+            allowedPattern: '^[0-9]{8}T[0-9]{6}Z$',
+            maxChars: 16,
+          },
+        },
+        mainSteps: [
+          {
+            action: 'aws:runShellScript',
+            name: 'Snapshot',
+            precondition: { StringEquals: ['platformType', 'Linux'] },
+            inputs: {
+              timeoutSeconds: '2400',
+              runCommand: ['#!/bin/bash', '', 'set -Eeuo pipefail', 'main() {', '  echo "$SSM_BackupId"', '}', 'main'],
+            },
+          },
+        ],
+      },
+    });
+  });
+
+  test('has no fixed name, so that new content gets a new name whose version 1 it is', () => {
+    const { document, template } = synthesize();
+    expect(Object.values(template.findResources('AWS::SSM::Document'))[0]).not.toHaveProperty('Properties.Name');
+    expect(document.documentVersion).toBe('1');
+  });
+
+  test('has an ARN of this account and region', () => {
+    const { document, stack } = synthesize();
+    expect(JSON.stringify(stack.resolve(document.documentArn))).toContain(':document/');
+  });
+
+  test.each([
+    [
+      'the script has no #!/bin/bash',
+      { 'snapshot.sh': 'echo\n' },
+      "first line of snapshot.sh: got 'echo', expected '#!/bin/bash'",
+    ],
+    [
+      'the contract is for another shell',
+      { 'contract.sh': '#!/bin/sh\n' },
+      "first line of contract.sh: got '#!/bin/sh', expected '#!/bin/bash'",
+    ],
+    [
+      'the script does not source the contract',
+      { 'snapshot.sh': '#!/bin/bash\nmain\n' },
+      'lines of snapshot.sh that source contract.sh: got 0, expected exactly 1',
+    ],
+    [
+      'SSM would replace something in the script',
+      { 'snapshot.sh': `${SCRIPT}echo '{{ global:DATE }}'\n` },
+      "line 8 of contract.sh + snapshot.sh: got 'echo '{{ global:DATE }}'', expected no '{{', which SSM would replace",
+    ],
+    [
+      'a line of the script may look like a comment and be none',
+      { 'snapshot.sh': `${SCRIPT}cat <<'END'\n# kept\nEND\n` },
+      "line 8 of contract.sh + snapshot.sh: got 'cat <<'END'', expected no here-document",
+    ],
+    [
+      'the document with its parameters is over 64 KB',
+      { 'snapshot.sh': `${SCRIPT}: ${'x'.repeat(65_500)}\n` },
+      /^size of snapshot: got \d+ bytes of document and up to 24 of parameters, expected at most 65536 together$/,
+    ],
+  ])('throws when %s', (_what, files, message) => {
+    write(files);
+    expect(() => synthesize()).toThrow(message);
+  });
+
+  test('leaves comments out, whose lines stay so that line numbers do, and nothing else that has a #', () => {
+    write({ 'snapshot.sh': `${SCRIPT}  # why\necho "\${#SSM_BackupId}" # beside code\n` });
+    const [document] = Object.values(synthesize().template.findResources('AWS::SSM::Document'));
+    const { Content } = document?.['Properties'] as { Content: { mainSteps: { inputs: { runCommand: string[] } }[] } };
+    expect(Content.mainSteps[0]?.inputs.runCommand.slice(-3)).toEqual([
+      'main',
+      '',
+      'echo "${#SSM_BackupId}" # beside code',
+    ]);
+  });
+
+  test('counts what a call may pass towards the 64 KB', () => {
+    const large = { ...BACKUP_ID, allowedPattern: '^[a-z]+$', maxChars: 65_500 };
+    expect(() => synthesize({ Large: large })).toThrow(/up to 65505 of parameters/);
+  });
+
+  test.each([
+    ['a look-ahead', '^(?!x)[a-z]+$', "expected one without '(?'"],
+    ['a back-reference', '^([a-z])\\1$', "expected one without '\\1'"],
+    ['a possessive repeat', '^[a-z]++$', "expected one without '++'"],
+    ['more than 1000 repeats', '^[a-z]{1,8000}$', 'got {1,8000}, expected at most 1000 repeats'],
+    ['no anchors', '[a-z]+', 'expected one from ^ to $'],
+  ])('throws for a pattern with %s, which Java or RE2 reads otherwise', (_what, allowedPattern, message) => {
+    expect(() => synthesize({ Name: { ...BACKUP_ID, allowedPattern } })).toThrow(message);
+  });
+
+  test.each([
+    ['does not match its pattern', 'now'],
+    ['is longer than its limit', '20261120T140000Z20261120T140000Z'],
+  ])('throws for a default that %s', (_what, value) => {
+    const parameter = { ...BACKUP_ID, allowedPattern: '^[0-9TZ]+$', default: value };
+    expect(() => synthesize({ BackupId: parameter })).toThrow(`default of BackupId: got '${value}'`);
+  });
+});
