@@ -1,0 +1,17 @@
+/** Shape of a backup id: the time of its trigger in UTC, `20261120T140000Z`. Ids sort as their times do. */
+export const BACKUP_ID_PATTERN = /^\d{8}T\d{6}Z$/;
+
+/** The backup id of a moment, to the second. */
+export function backupIdOf(time: Date): string {
+  return `${time.toISOString().slice(0, 19).replace(/[-:]/g, '')}Z`;
+}
+
+/** The id of the moment `seconds` before that of `backupId`. */
+export function backupIdBefore(backupId: string, seconds: number): string {
+  const [, year, month, day, hour, minute, second] =
+    /^(\d{4})(\d{2})(\d{2})T(\d{2})(\d{2})(\d{2})Z$/.exec(backupId)?.map(Number) ?? [];
+  if (year === undefined || month === undefined || second === undefined) {
+    throw new RangeError(`backup id: got '${backupId}', expected one such as 20261120T140000Z`);
+  }
+  return backupIdOf(new Date(Date.UTC(year, month - 1, day, hour, minute, second - seconds)));
+}

@@ -1,0 +1,128 @@
+// Names are set by hand: bundling may rename classes, and Lambda's errorType, alarms and retries go by the name.
+
+/** A missing or malformed environment variable. */
+export class EnvironmentError extends Error {
+  override readonly name = 'EnvironmentError';
+
+  constructor(message: string, cause?: unknown) {
+    super(message, { cause });
+  }
+}
+
+/** The event is none that the function takes; `problems` lists everything that is wrong with it. */
+export class EventError extends Error {
+  override readonly name = 'EventError';
+
+  constructor(readonly problems: readonly string[]) {
+    super(
+      `the event has ${String(problems.length)} problem${problems.length === 1 ? '' : 's'}: ${problems.join('; ')}; send {} or {"reason": …, "keepDays": …} for a backup now, {"scheduledTime": …, "scheduleArn": …} as the schedule does, or use 'npm run tools'`,
+    );
+  }
+}
+
+/** S3 answered otherwise than expected. */
+export class StoreError extends Error {
+  override readonly name = 'StoreError';
+
+  constructor(message: string, cause?: unknown) {
+    super(message, { cause });
+  }
+}
+
+/** An announcement in the bucket is not signed, wrongly signed, or not one that this version reads. */
+export class AnnouncementError extends Error {
+  override readonly name = 'AnnouncementError';
+
+  constructor(message: string, cause?: unknown) {
+    super(message, { cause });
+  }
+}
+
+/** KMS did not sign, or did not say whether a signature is valid: nothing is known about the announcement. */
+export class SigningKeyError extends Error {
+  override readonly name = 'SigningKeyError';
+
+  constructor(message: string, cause?: unknown) {
+    super(message, { cause });
+  }
+}
+
+/** The bucket holds backups of another cluster. */
+export class SharedBucketError extends Error {
+  override readonly name = 'SharedBucketError';
+}
+
+/** There is no control-plane node that can be asked for a snapshot. */
+export class NoNodeError extends Error {
+  override readonly name = 'NoNodeError';
+
+  constructor(message: string, cause?: unknown) {
+    super(message, { cause });
+  }
+}
+
+/** A node's result line is not what the contract says. */
+export class NodeResultError extends Error {
+  override readonly name = 'NodeResultError';
+
+  constructor(message: string, cause?: unknown) {
+    super(message, { cause });
+  }
+}
+
+/** Every node was tried and failed; the message has each node's reason. */
+export class AllNodesFailedError extends Error {
+  override readonly name = 'AllNodesFailedError';
+
+  constructor(readonly failures: readonly string[]) {
+    super(
+      `no node could back up etcd: ${failures.join('; ')}; expected one of them to succeed; correct what the messages say, the next trigger tries all of them again`,
+    );
+  }
+}
+
+/** A node refused for a reason that holds on every node. */
+export class BackupRefusedError extends Error {
+  override readonly name = 'BackupRefusedError';
+}
+
+/** An object with other bytes than the announced ones has the key of this backup. */
+export class SnapshotConflictError extends Error {
+  override readonly name = 'SnapshotConflictError';
+}
+
+/** The function's time is over; the asynchronous retry goes on from here. */
+export class TimeLeftError extends Error {
+  override readonly name = 'TimeLeftError';
+
+  constructor(
+    readonly phase: string,
+    message: string,
+  ) {
+    super(message);
+  }
+}
+
+/** A presigned URL would not bind what it has to bind, or would not pass the document's patterns. */
+export class PresignError extends Error {
+  override readonly name = 'PresignError';
+}
+
+/** SSM answered otherwise than expected. */
+export class RunCommandError extends Error {
+  override readonly name = 'RunCommandError';
+
+  constructor(message: string, cause?: unknown) {
+    super(message, { cause });
+  }
+}
+
+/** A tool's SHA-256 is not on the committed list of official releases. */
+export class ToolNotOfficialError extends Error {
+  override readonly name = 'ToolNotOfficialError';
+}
+
+/** Name and message of anything that was thrown, for use inside another message. */
+export function describeError(error: unknown): string {
+  return error instanceof Error ? `${error.name}: ${error.message}` : String(error);
+}
