@@ -1,0 +1,329 @@
+import { type CfnElement, CfnOutput, Duration, Lazy, RemovalPolicy, Stack, Validations } from 'aws-cdk-lib';
+import {
+  AnyPrincipal,
+  Effect,
+  type IRole,
+  PolicyDocument,
+  PolicyStatement,
+  type PolicyStatementProps,
+} from 'aws-cdk-lib/aws-iam';
+import { type IKey, Key, KeySpec, KeyUsage } from 'aws-cdk-lib/aws-kms';
+import {
+  BlockPublicAccess,
+  Bucket,
+  BucketEncryption,
+  type CfnBucket,
+  CfnBucketPolicy,
+  type IBucket,
+  type LifecycleRule,
+  ObjectLockRetention,
+  ObjectOwnership,
+} from 'aws-cdk-lib/aws-s3';
+import { Construct } from 'constructs';
+import type { Cluster } from './config';
+import { acknowledgeWildcard } from './wildcard';
+
+/** What lies under one prefix of the bucket, each written by one role only. */
+export type Prefix = 'snapshots' | 'announcements' | 'tools';
+
+/** What the steps need to know of the bucket, created or adopted. */
+export type StoreBucket = Pick<IBucket, 'arnForObjects' | 'bucketArn' | 'bucketName'>;
+
+export interface StoreProps {
+  readonly cluster: Cluster;
+}
+
+// Expiry puts a delete marker first; this is how long the version under it can still be brought back.
+const NONCURRENT = Duration.days(7);
+
+/**
+ * What expires, by the tag `retention` that a snapshot carries. No rule that expires versions is without a tag under `snapshots/`, so
+ * the newest verified backup (`latest`) outlives any outage, even when somebody puts a delete marker over it.
+ */
+const LIFECYCLE_RULES: readonly LifecycleRule[] = [
+  // Verify itself may be broken for weeks before somebody repairs it.
+  expireSnapshots('pending', Duration.days(35)),
+  expireSnapshots('failed', Duration.days(7)),
+  {
+    id: 'announcements',
+    prefix: 'announcements/',
+    // Read by verify at the latest while a snapshot is pending; what matters of it afterwards is in the receipt.
+    expiration: Duration.days(35),
+    noncurrentVersionExpiration: NONCURRENT,
+  },
+  // Removes no version: only markers that hide nothing any more, and parts that no upload will use.
+  { id: 'leftovers', expiredObjectDeleteMarker: true, abortIncompleteMultipartUploadAfter: Duration.days(1) },
+];
+
+function expireSnapshots(retention: string, expiration: Duration): LifecycleRule {
+  return {
+    id: `snapshots-${retention}`,
+    prefix: 'snapshots/',
+    tagFilters: { retention },
+    expiration,
+    noncurrentVersionExpiration: NONCURRENT,
+  };
+}
+
+const TAG_ACTIONS = ['s3:PutObjectTagging', 's3:PutObjectVersionTagging'];
+
+// Lifecycle reads tags, so who may change a tag may expire a snapshot: the first tag is written by the same role as the object.
+const WRITE_ACTIONS = ['s3:PutObject', ...TAG_ACTIONS];
+
+/**
+ * The bucket, the key that encrypts what is in it, the key that signs announcements, and who may write where.
+ *
+ * Each of the three can be adopted instead, for instance after the stack was deleted, which keeps them. The stack changes nothing on what
+ * it adopts, so its owner sees to the following.
+ *
+ * - Bucket: versioning, Object Lock with a default retention, all public access blocked, Bucket Key off (a put would have the wrong
+ *   encryption context and be denied), events to EventBridge, the lifecycle rules of this file, and a bucket policy with the statements
+ *   of the output `BucketPolicy`.
+ * - Snapshot key: symmetric, with rotation; its policy leaves the decision to IAM (`kms:*` for the account's root, as in a new key)
+ *   and names no service principal.
+ * - Announcement key: ECC_NIST_P256 for SIGN_VERIFY, with the same policy.
+ */
+export class Store extends Construct {
+  readonly bucket: StoreBucket;
+  readonly snapshotKey: IKey;
+  readonly announcementKey: IKey;
+  /** The one role that may write under each prefix; a prefix that is not in here takes nothing from anybody. */
+  private readonly writers = new Map<Prefix, IRole>();
+
+  constructor(scope: Construct, id: string, props: StoreProps) {
+    super(scope, id);
+
+    const { cluster } = props;
+
+    this.snapshotKey =
+      cluster.existingSnapshotKeyArn === undefined
+        ? this.createSnapshotKey(cluster)
+        : Key.fromKeyArn(this, 'SnapshotKey', cluster.existingSnapshotKeyArn);
+    this.announcementKey =
+      cluster.existingAnnouncementKeyArn === undefined
+        ? this.createAnnouncementKey(cluster)
+        : Key.fromKeyArn(this, 'AnnouncementKey', cluster.existingAnnouncementKeyArn);
+    this.bucket =
+      cluster.existingBucketName === undefined
+        ? this.createBucket(cluster)
+        : this.adoptBucket(cluster.existingBucketName);
+
+    new CfnOutput(this, 'BucketName', { value: this.bucket.bucketName }).overrideLogicalId('BucketName');
+    new CfnOutput(this, 'SnapshotKeyArn', { value: this.snapshotKey.keyArn }).overrideLogicalId('SnapshotKeyArn');
+    new CfnOutput(this, 'AnnouncementKeyArn', { value: this.announcementKey.keyArn }).overrideLogicalId(
+      'AnnouncementKeyArn',
+    );
+  }
+
+  /** Allows one role, and by the bucket policy no other principal, to put objects under these prefixes, encrypted with the snapshot key. */
+  grantPut(role: IRole, prefixes: readonly Prefix[]): void {
+    for (const prefix of prefixes) {
+      if (this.writers.has(prefix)) {
+        throw new Error(
+          `role that writes ${prefix}/: got a second one, expected only ${String(this.writers.get(prefix)?.node.path)}`,
+        );
+      }
+      this.writers.set(prefix, role);
+    }
+    // Not the bucket's own grants: those add legal holds, retention and aborting of uploads.
+    this.allow(role, prefixes, ['s3:PutObject']);
+    // A single PUT needs a data key and no more; kms:Decrypt is only asked for by multipart uploads, which the bucket refuses.
+    this.allowKey(role, prefixes, 'kms:GenerateDataKey');
+  }
+
+  /**
+   * Allows a role to put this value of the tag `retention`, and no other, on objects under a prefix. By the bucket policy only as long
+   * as they have none: a tag that is there is replaced by nobody.
+   */
+  grantTag(role: IRole, { prefix, retention }: { prefix: Prefix; retention: string }): void {
+    role.addToPrincipalPolicy(
+      new PolicyStatement({
+        actions: ['s3:PutObjectTagging'],
+        resources: [this.bucket.arnForObjects(`${prefix}/*`)],
+        conditions: { StringEquals: { 's3:RequestObjectTag/retention': retention } },
+      }),
+    );
+  }
+
+  /**
+   * Allows a role to see that objects are there, and their metadata. Not their bodies: those also need `grantDecrypt`.
+   * HeadObject does not, as long as it asks for no checksum.
+   */
+  grantHead(role: IRole, prefixes: readonly Prefix[]): void {
+    this.allow(role, prefixes, ['s3:GetObject']);
+    role.addToPrincipalPolicy(
+      new PolicyStatement({
+        actions: ['s3:ListBucket'],
+        resources: [this.bucket.bucketArn],
+        conditions: {
+          // IfExists: a GET or HEAD carries no prefix, and for a missing key S3 answers 403 instead of 404 to who may not list, which
+          // the handlers would take for a lost right. The price: the role may list all keys, by leaving the prefix out.
+          StringLikeIfExists: { 's3:prefix': prefixes.map((prefix) => `${prefix}/*`) },
+        },
+      }),
+    );
+  }
+
+  /** Allows a role to have S3 decrypt objects under these prefixes. */
+  grantDecrypt(role: IRole, prefixes: readonly Prefix[]): void {
+    this.allowKey(role, prefixes, 'kms:Decrypt');
+  }
+
+  private allow(role: IRole, prefixes: readonly Prefix[], actions: string[]): void {
+    const resources = prefixes.map((prefix) => this.bucket.arnForObjects(`${prefix}/*`));
+    role.addToPrincipalPolicy(new PolicyStatement({ actions, resources }));
+    for (const resource of resources) {
+      acknowledgeWildcard(role, resource, 'every backup has its own key, so a role is held to a prefix');
+    }
+  }
+
+  private allowKey(role: IRole, prefixes: readonly Prefix[], action: string): void {
+    role.addToPrincipalPolicy(
+      new PolicyStatement({
+        actions: [action],
+        resources: [this.snapshotKey.keyArn],
+        conditions: {
+          // Without a Bucket Key, S3 uses the ARN of the object as encryption context.
+          StringLike: {
+            'kms:EncryptionContext:aws:s3:arn': prefixes.map((prefix) => this.bucket.arnForObjects(`${prefix}/*`)),
+          },
+        },
+      }),
+    );
+  }
+
+  private createSnapshotKey({ name }: Cluster): Key {
+    const key = new Key(this, 'SnapshotKey', {
+      description: `Encrypts the etcd backups of ${name}; without it no backup can be read`,
+      enableKeyRotation: true,
+      removalPolicy: RemovalPolicy.RETAIN,
+    });
+    pinLogicalId(key, 'SnapshotKey');
+    return key;
+  }
+
+  private createAnnouncementKey({ name }: Cluster): Key {
+    const key = new Key(this, 'AnnouncementKey', {
+      description: `Signs what nodes of ${name} announce before an upload`,
+      keySpec: KeySpec.ECC_NIST_P256,
+      keyUsage: KeyUsage.SIGN_VERIFY,
+      removalPolicy: RemovalPolicy.RETAIN,
+    });
+    pinLogicalId(key, 'AnnouncementKey');
+    return key;
+  }
+
+  private createBucket({ lockDays }: Cluster): Bucket {
+    const bucket = new Bucket(this, 'Bucket', {
+      versioned: true,
+      objectLockEnabled: true,
+      objectLockDefaultRetention: ObjectLockRetention.governance(Duration.days(lockDays)),
+      blockPublicAccess: BlockPublicAccess.BLOCK_ALL,
+      objectOwnership: ObjectOwnership.BUCKET_OWNER_ENFORCED,
+      encryption: BucketEncryption.KMS,
+      encryptionKey: this.snapshotKey,
+      // With a Bucket Key the encryption context is the bucket, and no role could be held to objects under one prefix.
+      bucketKeyEnabled: false,
+      lifecycleRules: [...LIFECYCLE_RULES],
+      removalPolicy: RemovalPolicy.RETAIN,
+    });
+    pinLogicalId(bucket, 'Bucket');
+    // The L2 property for this deploys a custom resource with a function and a managed policy of its own.
+    (bucket.node.defaultChild as CfnBucket).notificationConfiguration = {
+      eventBridgeConfiguration: { eventBridgeEnabled: true },
+    };
+    Validations.of(bucket).acknowledge({
+      id: 'AwsSolutions-S1',
+      reason:
+        "access logs would need a second bucket that this one cannot lock; CloudTrail data events name the caller of every request and are the account's to switch on",
+    });
+
+    const policy = new CfnBucketPolicy(this, 'BucketPolicy', {
+      bucket: bucket.bucketName,
+      // Lazy: the writers are known only when every step of the flow is in place.
+      policyDocument: Lazy.any({ produce: () => this.bucketPolicy(bucket).toJSON() as unknown }),
+    });
+    // A deleted stack must not leave the retained bucket without its policy.
+    policy.applyRemovalPolicy(RemovalPolicy.RETAIN);
+    return bucket;
+  }
+
+  private adoptBucket(name: string): StoreBucket {
+    const bucket = Bucket.fromBucketName(this, 'Bucket', name);
+    new CfnOutput(this, 'BucketPolicy', {
+      description: 'Statements that the policy of the adopted bucket must have',
+      value: Stack.of(this).toJsonString(Lazy.any({ produce: () => this.bucketPolicy(bucket).toJSON() as unknown })),
+    }).overrideLogicalId('BucketPolicy');
+    return bucket;
+  }
+
+  /** Denials only: rights come from roles. S3 Lifecycle is no caller, so it still deletes. */
+  private bucketPolicy(bucket: StoreBucket): PolicyDocument {
+    const objects = bucket.arnForObjects('*');
+    const written = [...this.writers.keys()].map((prefix) => bucket.arnForObjects(`${prefix}/*`));
+    return new PolicyDocument({
+      statements: [
+        deny('DenyWithoutTls', {
+          actions: ['s3:*'],
+          resources: [bucket.bucketArn, objects],
+          conditions: { Bool: { 'aws:SecureTransport': 'false' } },
+        }),
+        deny('DenyDeleteAndBypass', {
+          actions: ['s3:DeleteObject*', 's3:BypassGovernanceRetention'],
+          resources: [objects],
+        }),
+        // A replica from elsewhere is a put, a delete or a tag that no statement on those sees. Another key on what is stored makes it
+        // unreadable as soon as that key is gone. Replication out of this bucket needs none of these.
+        deny('DenyReplicasAndReencryption', {
+          actions: ['s3:ReplicateObject', 's3:ReplicateDelete', 's3:ReplicateTags', 's3:UpdateObjectEncryption'],
+          resources: [objects],
+        }),
+        // Calling a verified snapshot pending would expire it. A PUT that brings its tag along still passes: S3 does not offer the tags
+        // of an existing object to it, and If-None-Match keeps it from one. A role that is to give snapshots their class has to be
+        // exempt from this by ArnNotEquals, and from the tag actions of DenyOtherWritersOfSnapshots.
+        deny('DenyRetag', {
+          actions: TAG_ACTIONS,
+          resources: [objects],
+          conditions: { Null: { 's3:ExistingObjectTag/retention': 'false' } },
+        }),
+        deny('DenyPutWithoutKey', {
+          actions: ['s3:PutObject'],
+          resources: [objects],
+          conditions: { Null: { 's3:x-amz-server-side-encryption-aws-kms-key-id': 'true' } },
+        }),
+        deny('DenyPutWithOtherKey', {
+          actions: ['s3:PutObject'],
+          resources: [objects],
+          conditions: {
+            ArnNotEqualsIfExists: { 's3:x-amz-server-side-encryption-aws-kms-key-id': this.snapshotKey.keyArn },
+          },
+        }),
+        // Parts of a multipart upload carry no If-None-Match, so they are refused too: nothing here uploads in parts.
+        deny('DenyPutWithoutIfNoneMatch', {
+          actions: ['s3:PutObject'],
+          resources: [objects],
+          conditions: { Null: { 's3:if-none-match': 'true' } },
+        }),
+        ...[...this.writers].map(([prefix, role]) =>
+          deny(`DenyOtherWritersOf${prefix.charAt(0).toUpperCase()}${prefix.slice(1)}`, {
+            actions: WRITE_ACTIONS,
+            resources: [bucket.arnForObjects(`${prefix}/*`)],
+            conditions: { ArnNotEquals: { 'aws:PrincipalArn': role.roleArn } },
+          }),
+        ),
+        deny('DenyWriteElsewhere', {
+          actions: WRITE_ACTIONS,
+          notResources: written.length > 0 ? written : [bucket.bucketArn],
+        }),
+      ],
+    });
+  }
+}
+
+function deny(sid: string, statement: PolicyStatementProps): PolicyStatement {
+  return new PolicyStatement({ ...statement, sid, effect: Effect.DENY, principals: [new AnyPrincipal()] });
+}
+
+function pinLogicalId(construct: Construct, logicalId: string): void {
+  (construct.node.defaultChild as CfnElement).overrideLogicalId(logicalId);
+}

@@ -1,0 +1,81 @@
+import { exampleTemplate, resourcesOfType, theResource } from './example-stack';
+import { policiesOf, roleArn, simulate } from './simulated-iam';
+
+const template = exampleTemplate();
+const functions = resourcesOfType(template, 'AWS::Lambda::Function');
+
+describe('every function', () => {
+  test('runs Node 24 on arm64', () => {
+    expect(functions.map(([, { Properties }]) => [Properties['Runtime'], Properties['Architectures']])).toEqual(
+      functions.map(() => ['nodejs24.x', ['arm64']]),
+    );
+    expect(functions.length).toBeGreaterThan(0);
+  });
+
+  test('sends what failed for good, after two retries, to an encrypted queue', () => {
+    for (const [id] of functions) {
+      const config = resourcesOfType(template, 'AWS::Lambda::EventInvokeConfig').find(
+        ([, { Properties }]) => (Properties['FunctionName'] as { Ref: string }).Ref === id,
+      );
+      expect(config?.[1].Properties).toMatchObject({ MaximumRetryAttempts: 2, MaximumEventAgeInSeconds: 3600 });
+      const { DestinationConfig } = config?.[1].Properties as {
+        DestinationConfig: { OnFailure: { Destination: { 'Fn::GetAtt': [string, string] } } };
+      };
+      const queue = template.Resources[DestinationConfig.OnFailure.Destination['Fn::GetAtt'][0]];
+      expect(queue).toMatchObject({ Type: 'AWS::SQS::Queue', Properties: { SqsManagedSseEnabled: true } });
+    }
+  });
+
+  test('reserves no concurrency, which small accounts cannot give', () => {
+    for (const [, { Properties }] of functions) {
+      expect(Properties).not.toHaveProperty('ReservedConcurrentExecutions');
+    }
+  });
+
+  test('logs into a group of its own that forgets after three months', () => {
+    expect(theResource(template, 'AWS::Logs::LogGroup').Properties).toMatchObject({ RetentionInDays: 90 });
+    expect(functions.map(([, { Properties }]) => Properties['LoggingConfig'])).toEqual([
+      { LogGroup: { Ref: resourcesOfType(template, 'AWS::Logs::LogGroup')[0]?.[0] } },
+    ]);
+  });
+
+  test('has a role without any managed policy', () => {
+    for (const [, { Properties }] of resourcesOfType(template, 'AWS::IAM::Role')) {
+      expect(Properties).not.toHaveProperty('ManagedPolicyArns');
+    }
+    expect(resourcesOfType(template, 'AWS::IAM::ManagedPolicy')).toEqual([]);
+  });
+});
+
+describe('every queue', () => {
+  test('refuses requests without TLS', () => {
+    const queues = resourcesOfType(template, 'AWS::SQS::Queue').map(([id]) => id);
+    const refusing = resourcesOfType(template, 'AWS::SQS::QueuePolicy')
+      .filter(([, { Properties }]) =>
+        JSON.stringify(Properties).includes('{"Bool":{"aws:SecureTransport":"false"}},"Effect":"Deny"'),
+      )
+      .flatMap(([, { Properties }]) => (Properties['Queues'] as { Ref: string }[]).map(({ Ref }) => Ref));
+    expect(refusing.sort()).toEqual(queues.sort());
+    expect(queues).toHaveLength(2);
+  });
+});
+
+describe('the role of a function', () => {
+  test.each([
+    [
+      'its own group',
+      `arn:aws:logs:eu-central-1:111122223333:log-group:${resourcesOfType(template, 'AWS::Logs::LogGroup')[0]?.[0] ?? ''}:log-stream:a`,
+      'Allowed',
+    ],
+    ['no other group', 'arn:aws:logs:eu-central-1:111122223333:log-group:other:log-stream:a', 'ImplicitlyDenied'],
+  ])('may write logs to %s', async (_what, resource, expected) => {
+    await expect(
+      simulate({
+        principal: roleArn(template, 'BackupService'),
+        action: 'logs:PutLogEvents',
+        resource,
+        identityPolicies: policiesOf(template, 'BackupService'),
+      }),
+    ).resolves.toBe(expected);
+  });
+});

@@ -1,0 +1,314 @@
+import { Validations } from 'aws-cdk-lib';
+import { Queue } from 'aws-cdk-lib/aws-sqs';
+import { AwsSolutionsChecks } from 'cdk-nag';
+import { execFileSync, spawnSync } from 'node:child_process';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { isBuiltin } from 'node:module';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import {
+  type CfnTemplate,
+  exampleApp,
+  exampleStack,
+  exampleTemplate,
+  resourcesOfType,
+  theResource,
+} from './lib/example-stack';
+import { bucketPolicy, everyPolicy, type Statement } from './lib/simulated-iam';
+
+const template = exampleTemplate();
+
+interface DocumentContent {
+  readonly parameters: Record<
+    string,
+    { type: string; interpolationType: string; allowedPattern: string; maxChars: number }
+  >;
+  readonly mainSteps: { readonly inputs: { readonly runCommand: string[] } }[];
+}
+
+const documents = resourcesOfType(template, 'AWS::SSM::Document').map(
+  ([id, { Properties }]) => [id, Properties['Content'] as DocumentContent] as const,
+);
+
+function statementsOf(from: CfnTemplate): Statement[] {
+  return everyPolicy(from).flatMap(({ Statement }) => Statement);
+}
+
+function deletingActions(from: CfnTemplate): string[] {
+  return statementsOf(from)
+    .flatMap(({ Action }) => Action)
+    .filter((action) =>
+      /:(Delete|Bypass|Schedule|Disable|PutObjectRetention|PutObjectLegalHold|PutLifecycle|Remove|Replicate|Terminate|UpdateObjectEncryption)/.test(
+        action,
+      ),
+    );
+}
+
+/** Without what changes with every edit of a script or a function, which have tests of their own. */
+function normalised(from: CfnTemplate): CfnTemplate {
+  const copy = structuredClone(from);
+  for (const [, { Properties }] of resourcesOfType(copy, 'AWS::SSM::Document')) {
+    for (const step of (Properties['Content'] as DocumentContent).mainSteps) {
+      Object.assign(step.inputs, { runCommand: ['<script>'] });
+    }
+  }
+  for (const [, { Properties }] of resourcesOfType(copy, 'AWS::Lambda::Function')) {
+    Object.assign(Properties['Code'] as object, { S3Key: '<asset>' });
+  }
+  return copy;
+}
+
+describe('the stack', () => {
+  test('is as the snapshot has it', () => {
+    expect(normalised(template)).toMatchSnapshot();
+  });
+
+  test('passes every rule of AwsSolutions, or says beside the code why not', () => {
+    const app = exampleApp();
+    Validations.of(app).addPlugins(new AwsSolutionsChecks(app));
+    exampleStack(app);
+    expect(() => app.synth()).not.toThrow();
+  });
+
+  test('passes them in a fixed account and region with adopted resources, where ARNs read otherwise', () => {
+    const app = exampleApp();
+    Validations.of(app).addPlugins(new AwsSolutionsChecks(app));
+    exampleStack(app, {
+      account: '111122223333',
+      region: 'eu-central-1',
+      existingBucketName: 'kept-backups',
+      existingSnapshotKeyArn: 'arn:aws:kms:eu-central-1:111122223333:key/11111111-2222-3333-4444-555555555555',
+    });
+    expect(() => app.synth()).not.toThrow();
+  });
+
+  test('fails the rules when a resource breaks one, so the two tests above can fail', () => {
+    const app = exampleApp();
+    Validations.of(app).addPlugins(new AwsSolutionsChecks(app));
+    const stack = exampleStack(app);
+    // A queue without TLS and without a dead-letter queue.
+    new Queue(stack, 'Open');
+    expect(() => app.synth()).toThrow();
+  });
+
+  test('cannot be deleted by accident', () => {
+    const app = exampleApp();
+    const stack = exampleStack(app);
+    expect(app.synth().getStackByName(stack.stackName).terminationProtection).toBe(true);
+  });
+
+  test('deploys no custom resource', () => {
+    const types = Object.values(template.Resources).map(({ Type }) => Type);
+    expect(
+      types.filter((type) => type.startsWith('Custom::') || type === 'AWS::CloudFormation::CustomResource'),
+    ).toEqual([]);
+    expect(types.filter((type) => type === 'AWS::Lambda::Function')).toHaveLength(1);
+  });
+
+  test.each([
+    ['AWS::S3::Bucket', ['Bucket']],
+    ['AWS::KMS::Key', ['SnapshotKey', 'AnnouncementKey']],
+  ])('keeps %s under the same logical id for ever: another one would be a new, empty resource', (type, ids) => {
+    expect(resourcesOfType(template, type).map(([id]) => id)).toEqual(ids);
+  });
+
+  test.each(['Bucket', 'SnapshotKey', 'AnnouncementKey'])('retains %s when it is deleted or replaced', (id) => {
+    expect(template.Resources[id]).toMatchObject({ DeletionPolicy: 'Retain', UpdateReplacePolicy: 'Retain' });
+  });
+
+  test('prints the bucket, the keys and the function', () => {
+    expect(Object.keys(template.Outputs).sort()).toEqual([
+      'AnnouncementKeyArn',
+      'BackupFunctionName',
+      'BucketName',
+      'SnapshotKeyArn',
+    ]);
+  });
+
+  test('deploys to the account and region that its cluster names', () => {
+    const app = exampleApp();
+    const stack = exampleStack(app, { account: '111122223333', region: 'eu-central-1' });
+    expect(app.synth().getStackByName(stack.stackName).environment).toMatchObject({
+      account: '111122223333',
+      region: 'eu-central-1',
+    });
+  });
+
+  test('puts the tags of its cluster on everything', () => {
+    const tagged = exampleTemplate({ tags: { team: 'platform' } });
+    expect(theResource(tagged, 'AWS::S3::Bucket').Properties['Tags']).toEqual([{ Key: 'team', Value: 'platform' }]);
+  });
+});
+
+describe('bin/etcd-backup.ts', () => {
+  test('synthesizes the table of clusters that it comes with', () => {
+    const project = join(__dirname, '..');
+    const outdir = mkdtempSync(join(tmpdir(), 'etcd-backup-bin-'));
+    try {
+      execFileSync(process.execPath, ['--import', 'tsx', 'bin/etcd-backup.ts'], {
+        cwd: project,
+        env: {
+          PATH: process.env['PATH'],
+          CDK_OUTDIR: outdir,
+          CDK_CONTEXT_JSON: JSON.stringify({ 'aws:cdk:bundling-stacks': [] }),
+        },
+      });
+      expect(readdirSync(outdir)).toContain('etcd-backup-example.template.json');
+    } finally {
+      rmSync(outdir, { recursive: true });
+    }
+  });
+});
+
+describe('no role', () => {
+  const statements = statementsOf(template);
+  const actions = statements.flatMap(({ Action }) => Action);
+
+  test('can delete anything, or undo a lock', () => {
+    expect(deletingActions(template)).toEqual([]);
+    expect(actions.length).toBeGreaterThan(0);
+  });
+
+  test.each([
+    ['in a policy of its own', 'AWS::IAM::Policy'],
+    ['in the role itself', 'AWS::IAM::Role'],
+  ])('is given such a right %s without a failing test', (_where, type) => {
+    const copy = structuredClone(template);
+    const document = {
+      Version: '2012-10-17',
+      Statement: [{ Effect: 'Allow', Action: 's3:DeleteObject', Resource: '*' }],
+    };
+    const [, { Properties }] = resourcesOfType(copy, type)[0] ?? ['', { Properties: {} }];
+    Object.assign(
+      Properties,
+      type === 'AWS::IAM::Role'
+        ? { Policies: [{ PolicyName: 'inline', PolicyDocument: document }] }
+        : { PolicyDocument: document },
+    );
+    expect(deletingActions(copy)).toEqual(['s3:DeleteObject']);
+  });
+
+  test('can have a stored snapshot expire: a tag is pending, and none replaces another', () => {
+    const tagging = statements.filter(({ Action }) => [Action].flat().some((action) => /Tagging/.test(action)));
+    expect(tagging.map(({ Condition }) => Condition)).toEqual([
+      { StringEquals: { 's3:RequestObjectTag/retention': 'pending' } },
+    ]);
+    expect(bucketPolicy(template).Statement).toContainEqual(
+      expect.objectContaining({
+        Effect: 'Deny',
+        Principal: { AWS: '*' },
+        Action: ['s3:PutObjectTagging', 's3:PutObjectVersionTagging'],
+        Condition: { Null: { 's3:ExistingObjectTag/retention': 'false' } },
+      }),
+    );
+  });
+
+  test('has a right to actions by wildcard, or to all but some', () => {
+    expect(actions.filter((action) => action.includes('*'))).toEqual([]);
+    expect(statements.filter((statement) => 'NotAction' in statement || 'NotResource' in statement)).toEqual([]);
+  });
+});
+
+describe.each(documents)('the document %s', (_id, content) => {
+  const script = content.mainSteps.flatMap(({ inputs }) => inputs.runCommand);
+
+  test('stays under 64 KB with the longest parameters', () => {
+    const parameters = Object.entries(content.parameters).reduce(
+      (sum, [name, { maxChars }]) => sum + name.length + maxChars,
+      0,
+    );
+    expect(Buffer.byteLength(JSON.stringify(content)) + parameters).toBeLessThanOrEqual(64 * 1024);
+  });
+
+  test('is bash without anything that SSM would replace', () => {
+    expect(script[0]).toBe('#!/bin/bash');
+    expect(script.filter((line) => line.includes('{{'))).toEqual([]);
+    expect(script.filter((line) => line.startsWith('#!'))).toHaveLength(1);
+  });
+
+  test('has no syntax error once contract and script are one', () => {
+    const folder = mkdtempSync(join(tmpdir(), 'etcd-backup-joined-'));
+    try {
+      writeFileSync(join(folder, 'joined.sh'), script.join('\n'));
+      const { status, stderr } = spawnSync('bash', ['-n', join(folder, 'joined.sh')], { encoding: 'utf8' });
+      expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
+  });
+
+  test('takes every parameter as an environment variable, with a pattern from end to end and a length', () => {
+    for (const parameter of Object.values(content.parameters)) {
+      expect(parameter).toMatchObject({
+        type: 'String',
+        interpolationType: 'ENV_VAR',
+        maxChars: expect.any(Number) as number,
+      });
+      expect(parameter.allowedPattern).toMatch(/^\^.*\$$/);
+    }
+  });
+
+  test.each(['$(reboot)', '`reboot`', 'a"b', "a'b", 'a\nb', 'a\\b', '${IFS}', 'a&&b>c', '{{ssm:x}}'])(
+    'refuses %j as the value of any parameter',
+    (value) => {
+      for (const [name, { allowedPattern }] of Object.entries(content.parameters)) {
+        expect([name, new RegExp(allowedPattern).test(value)]).toEqual([name, false]);
+      }
+    },
+  );
+});
+
+describe('the bundle of a function', () => {
+  const app = exampleApp({ bundle: true });
+  const stack = exampleStack(app);
+  const assembly = app.synth();
+  const bundled = assembly.getStackByName(stack.stackName).template as CfnTemplate;
+  const { Variables } = theResource(bundled, 'AWS::Lambda::Function').Properties['Environment'] as {
+    Variables: Record<string, unknown>;
+  };
+  const folder =
+    readdirSync(assembly.directory).find((name) =>
+      readdirIfFolder(join(assembly.directory, name)).includes('index.mjs'),
+    ) ?? '';
+  const file = join(assembly.directory, folder, 'index.mjs');
+  const source = readFileSync(file, 'utf8');
+
+  test('is an ES module that Node loads, with nothing beside it but Node', () => {
+    const environment = Object.fromEntries(
+      Object.entries(Variables).map(([name, value]) => [
+        name,
+        typeof value === 'string' ? value : 'arn:aws:test:us-east-1:000000000000:test',
+      ]),
+    );
+    // In a folder without node_modules above it, as in Lambda.
+    const output = execFileSync(
+      process.execPath,
+      ['--input-type=module', '-e', `console.log(typeof (await import(${JSON.stringify(file)})).handler)`],
+      { cwd: tmpdir(), encoding: 'utf8', env: { PATH: process.env['PATH'], AWS_REGION: 'us-east-1', ...environment } },
+    );
+    expect(output.trim().split('\n').at(-1)).toBe('function');
+  });
+
+  test('contains the SDK that was tested instead of taking the runtime’s', () => {
+    const imported = [...source.matchAll(/^(?:import|export)\b.*?["']([^"']+)["'];/gm)].map(([, name]) => name ?? '');
+    expect(imported.filter((name) => !isBuiltin(name))).toEqual([]);
+    expect(imported).toContain('node:crypto');
+    expect(source).toContain('SendCommand');
+  });
+
+  test('has a source map, so that a stack trace names our files', () => {
+    const map = JSON.parse(readFileSync(`${file}.map`, 'utf8')) as { sources: string[] };
+    expect(map.sources.some((path) => path.endsWith('lambda/backup/handler.ts'))).toBe(true);
+  });
+});
+
+function readdirIfFolder(path: string): string[] {
+  try {
+    return readdirSync(path);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOTDIR') {
+      return [];
+    }
+    throw error;
+  }
+}
