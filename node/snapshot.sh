@@ -393,6 +393,13 @@ check_pin() {
     refuse "$EXIT_TOOL_CHANGED" tool-changed "$1 $ETCD_VERSION ($ARCH) has SHA-256 $2, expected$expected as at earlier backups; it was not run; find out who changed the image on this node"
 }
 
+# use_tool NAME SHA256 SOURCE: makes the checked copy in staging the tool to run. Sets TOOL.
+use_tool() {
+  TOOL=$WORK/tools/$1
+  chmod 0700 "$TOOL"
+  TOOLS_JSON+="${TOOLS_JSON:+,}{\"name\":\"$1\",\"version\":$(json_string "$ETCD_VERSION"),\"arch\":\"$ARCH\",\"sha256\":\"$2\",\"source\":\"$3\"}"
+}
+
 # copy_tool NAME: a copy of the image's tool in staging, hashed and compared. Sets TOOL to it, or to ''. Binaries in a container's
 # writable layer can change under us; our copy cannot.
 copy_tool() {
@@ -405,9 +412,7 @@ copy_tool() {
     sha256=$(openssl dgst -sha256 -r "$WORK/tools/$1")
     sha256=${sha256%% *}
     check_pin "$1" "$sha256"
-    chmod 0700 "$WORK/tools/$1"
-    TOOL=$WORK/tools/$1
-    TOOLS_JSON+="${TOOLS_JSON:+,}{\"name\":\"$1\",\"version\":$(json_string "$ETCD_VERSION"),\"arch\":\"$ARCH\",\"sha256\":\"$sha256\",\"source\":\"image\"}"
+    use_tool "$1" "$sha256" image
     return 0
   done
 }
@@ -416,8 +421,11 @@ copy_tool() {
 # the bucket has none for this version, or when it cannot be fetched: stderr then says why, and the caller what follows from it.
 fetch_tool() {
   local entry rest sha256 found
+  local -a entries
   TOOL=''
-  for entry in $TOOL_URLS; do
+  # Not "for entry in $TOOL_URLS": the "?" of a URL is a pattern for file names there.
+  read -r -a entries <<<"$TOOL_URLS"
+  for entry in "${entries[@]}"; do
     [[ ${entry%%=*} == "$ETCD_VERSION/$ARCH/$1" ]] || continue
     rest=${entry#*=}
     sha256=${rest%%=*}
@@ -431,9 +439,7 @@ fetch_tool() {
     found=${found%% *}
     [[ $found == "$sha256" ]] ||
       refuse "$EXIT_TOOL_CHANGED" tool-changed "$1 $ETCD_VERSION from the bucket has SHA-256 $found, expected $sha256; it was not run; look at the bucket's tools/ prefix"
-    chmod 0700 "$WORK/tools/$1"
-    TOOL=$WORK/tools/$1
-    TOOLS_JSON+="${TOOLS_JSON:+,}{\"name\":\"$1\",\"version\":$(json_string "$ETCD_VERSION"),\"arch\":\"$ARCH\",\"sha256\":\"$sha256\",\"source\":\"bucket\"}"
+    use_tool "$1" "$sha256" bucket
     return 0
   done
 }

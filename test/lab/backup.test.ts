@@ -166,7 +166,22 @@ describe('a backup of three members', () => {
 
   test('stops at 60 s left and says in which phase; its retry attaches to the same command', async () => {
     const time = nextHour();
-    const outcome = await fire(time, { timeoutSeconds: 62 });
+    // A snapshot that takes longer than the three seconds before the last sixty.
+    const slow = lab.fleet.map((node) => {
+      const spawn = node.spawn.bind(node);
+      node.spawn = (argv, options) =>
+        spawn(
+          'SSM_MembersBefore' in options.env ? ['bash', '-c', 'sleep 4; exec "$@"', 'bash', ...argv] : argv,
+          options,
+        );
+      return () => {
+        node.spawn = spawn;
+      };
+    });
+    const outcome = await fire(time, { timeoutSeconds: 63 });
+    slow.forEach((undo) => {
+      undo();
+    });
     expect(outcome.ok).toBe(true);
     expect(outcome.attempts.length).toBeGreaterThan(1);
     expect(outcome.attempts[0]?.error).toMatchObject({
