@@ -203,18 +203,19 @@ describe('a snapshot on a node', () => {
       await besides(['unshare', '--mount', '--', 'bash', '-c', mount, 'bash'], 'cp2', '/var/lib/etcd', expectOurs);
     });
 
-    test('never runs what a user of the node calls etcd or kubelet', async () => {
-      const users = ['etcd', 'kubelet'].map((name) =>
+    test('takes no process of an ordinary user for the kubelet or for etcd, whatever it says of itself', async () => {
+      await cp2.must(['install', '-d', '-m', '0777', '/tmp/users']);
+      // comm is the name of what was executed, so each is a copy of bash under that name.
+      const pretend = (name: string, ...flags: string[]) =>
         cp2.spawn([
-          'setpriv',
-          '--reuid=65534',
-          '--clear-groups',
-          'bash',
-          '-c',
-          // comm is what was executed, so it is a copy of sleep under that name.
-          `mkdir -p /tmp/${name}.d && cp /usr/bin/sleep /tmp/${name}.d/${name} && exec /tmp/${name}.d/${name} 30`,
-        ]),
-      );
+          ...['setpriv', '--reuid=65534', '--clear-groups', 'bash', '-c'],
+          `cp /usr/bin/bash /tmp/users/${name} && exec /tmp/users/${name} -c 'sleep 30; :' "$@"`,
+          ...['bash', name, ...flags],
+        ]);
+      const users = [
+        pretend('kubelet', '--pod-manifest-path=/tmp/users'),
+        pretend('etcd', '--name=cp2', '--data-dir=/var/lib/etcd'),
+      ];
       await new Promise((resolve) => setTimeout(resolve, 500));
       try {
         await expectOurs();
