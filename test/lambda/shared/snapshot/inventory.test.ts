@@ -1,0 +1,172 @@
+import { InventoryReader } from '../../../../lambda/shared/snapshot/inventory';
+import { KeyValue } from '../../../../lambda/shared/snapshot/key-value';
+import { field, keyRow } from './bolt-file';
+
+const UID = 'd86af689-a947-49ac-a18d-b672ac7d12ae';
+
+interface Written {
+  readonly key: string;
+  /** null: a deletion. */
+  readonly value: Buffer | string | null;
+  readonly lease?: number;
+}
+
+function read(written: readonly Written[]) {
+  const reader = new InventoryReader();
+  const values: Buffer[] = [];
+  const keyValue = new KeyValue();
+  for (const { key, value, lease = 0 } of written) {
+    const row = Buffer.from(keyRow(1, key, value, { lease }).value ?? '');
+    expect(keyValue.read(row, 0, row.length)).toBe(true);
+    if (value === null) {
+      reader.delete(row, keyValue);
+    } else {
+      reader.put(row, keyValue, values.length);
+    }
+    values.push(row);
+  }
+  expect(reader.endWalk()).toBe(false);
+  return {
+    inventory: reader.inventory((position) => values[position] ?? Buffer.alloc(0)),
+    kubernetes: reader.kubernetes(),
+    liveKeys: reader.liveKeys,
+  };
+}
+
+const namespaceObject = (uid: string): Buffer =>
+  Buffer.concat([
+    Buffer.from('k8s\0'),
+    field(1, field(2, Buffer.from('Namespace'))),
+    field(2, field(1, Buffer.concat([field(1, Buffer.from('kube-system')), field(5, Buffer.from(uid))]))),
+  ]);
+
+describe('the inventory', () => {
+  // Where Kubernetes' API server puts objects: its storage prefixes, and <group>/<resource> for custom resources.
+  test.each([
+    ['/registry/pods/kube-system/etcd-1', 'pods', 'kube-system'],
+    ['/registry/minions/node-1', 'minions', undefined],
+    ['/registry/namespaces/default', 'namespaces', undefined],
+    ['/registry/services/specs/default/kubernetes', 'services/specs', 'default'],
+    ['/registry/services/endpoints/default/kubernetes', 'services/endpoints', 'default'],
+    ['/registry/ranges/serviceips', 'ranges', undefined],
+    ['/registry/cilium.io/ciliumendpoints/default/x', 'cilium.io/ciliumendpoints', 'default'],
+    ['/registry/apiregistration.k8s.io/apiservices/v1.', 'apiregistration.k8s.io/apiservices', undefined],
+    ['/registry/health', '(other)', undefined],
+    ['compact_rev_key', '(other)', undefined],
+    ['/registry/pods/a\nb/x', 'pods', 'a?b'],
+    [`/registry/${'x'.repeat(600)}/y`, '(other)', undefined],
+  ])('counts %s as %s of namespace %s', (key, kind, namespace) => {
+    const bytes = Buffer.from(key).length + 3;
+    expect(read([{ key, value: 'abc' }]).inventory.kinds).toEqual([
+      { kind, objects: 1, bytes, namespaces: namespace === undefined ? [] : [{ namespace, objects: 1, bytes }] },
+    ]);
+  });
+
+  test('counts what is alive: the newest value of a key, and none of a deleted one', () => {
+    const { inventory, liveKeys } = read([
+      { key: '/registry/pods/a/x', value: 'x'.repeat(500) },
+      { key: '/registry/pods/a/x', value: 'xy' },
+      { key: '/registry/pods/b/y', value: 'x' },
+      { key: '/registry/pods/b/y', value: null },
+      { key: '/registry/configmaps/a/z', value: 'abcdef', lease: 7 },
+    ]);
+    expect(inventory).toMatchObject({ objects: 2, bytes: 50, leased: 1 });
+    expect(inventory.kinds.map(({ kind, objects }) => [kind, objects])).toEqual([
+      ['configmaps', 1],
+      ['pods', 1],
+    ]);
+    expect(liveKeys).toBe(2);
+  });
+
+  test('keeps events apart, whatever their namespace', () => {
+    const { inventory } = read([
+      { key: '/registry/events/a/x', value: 'x' },
+      { key: '/registry/events/b/y', value: 'xy' },
+      { key: '/registry/events/b/y', value: null },
+    ]);
+    expect(inventory).toMatchObject({ kinds: [], events: { objects: 1, bytes: 21 }, objects: 1 });
+  });
+
+  test('names the ten largest objects, in printable characters, the largest first', () => {
+    const written = Array.from({ length: 15 }, (_, index) => ({
+      key: `/registry/pods/a/${String(index)}\u0001`,
+      value: 'x'.repeat(100 * ((index * 7) % 15) + 1),
+    }));
+    const { largest } = read(written).inventory;
+    expect(largest).toHaveLength(10);
+    expect(largest[0]).toEqual({ key: '/registry/pods/a/2?', bytes: 1420 });
+    expect(largest.map(({ bytes }) => bytes)).toEqual(largest.map(({ bytes }) => bytes).sort((a, b) => b - a));
+  });
+
+  test('holds 5,000 rows of kind and namespace, and counts the rest without a name', () => {
+    const written = Array.from({ length: 5_010 }, (_, index) => ({
+      key: `/registry/pods/ns-${String(index)}/x`,
+      value: '',
+    }));
+    const { inventory } = read(written);
+    expect(inventory.kinds[0]?.namespaces).toHaveLength(5_000);
+    expect(inventory).toMatchObject({ objects: 5_010, beyondBounds: { objects: 10 } });
+  });
+
+  test('leaves out the empty key that a restore with a bump writes, which etcdutl counts', () => {
+    const { inventory, liveKeys } = read([
+      { key: '', value: '' },
+      { key: '/registry/pods/a/x', value: 'x' },
+    ]);
+    expect([inventory.objects, liveKeys]).toEqual([1, 2]);
+  });
+
+  test('holds no value', () => {
+    const { inventory, kubernetes } = read([{ key: '/registry/secrets/a/x', value: 'top-secret' }]);
+    expect(JSON.stringify({ inventory, kubernetes })).not.toContain('top-secret');
+  });
+});
+
+describe('secrets', () => {
+  test('are plain text unless their value begins as the API server marks what it encrypts', () => {
+    const { kubernetes } = read([
+      { key: '/registry/secrets/a/x', value: 'k8s:enc:aescbc:v1:key1:…' },
+      { key: '/registry/secrets/a/y', value: 'k8s\0…' },
+      { key: '/registry/secrets/a/z', value: 'k8s\0…' },
+      { key: '/registry/secrets/a/z', value: 'k8s:enc:kms:v2:…' },
+      { key: '/registry/secrets/b/gone', value: 'k8s\0…' },
+      { key: '/registry/secrets/b/gone', value: null },
+      { key: '/registry/configmaps/a/x', value: 'k8s\0…' },
+    ]);
+    expect(kubernetes.secrets).toEqual({ total: 3, plainText: 1 });
+  });
+});
+
+describe('the UID of kube-system', () => {
+  const key = '/registry/namespaces/kube-system';
+
+  test.each([
+    ['in protobuf', namespaceObject(UID), UID, false],
+    ['as JSON', JSON.stringify({ metadata: { name: 'kube-system', uid: UID } }), UID, false],
+    ['encrypted', 'k8s:enc:secretbox:v1:x', null, true],
+    ['cut', namespaceObject(UID).subarray(0, 40), null, false],
+    ['as a JSON null', 'null', null, false],
+    ['with a UID that is none', namespaceObject('"; rm'), null, false],
+  ])('%s', (_name, value, kubeSystemUid, kubeSystemEncrypted) => {
+    expect(read([{ key, value }]).kubernetes).toMatchObject({ kubeSystemUid, kubeSystemEncrypted });
+  });
+
+  test('is that of the newest object, and none when it was deleted', () => {
+    expect(
+      read([
+        { key, value: namespaceObject('old') },
+        { key, value: namespaceObject(UID) },
+      ]).kubernetes.kubeSystemUid,
+    ).toBe(UID);
+    expect(
+      read([
+        { key, value: namespaceObject(UID) },
+        { key, value: null },
+      ]).kubernetes.kubeSystemUid,
+    ).toBeNull();
+  });
+
+  test('is not that of a namespace whose name begins like it', () => {
+    expect(read([{ key: `${key}-2`, value: namespaceObject(UID) }]).kubernetes.kubeSystemUid).toBeNull();
+  });
+});
