@@ -36,12 +36,12 @@ interface Candidate extends MetaPage {
  * @throws SnapshotDamagedError when neither is valid, or when the pages they stand on say that they are something else
  */
 export function readMetaPage(fd: number, databaseBytes: number): MetaPage {
-  const first = readCandidate(fd, 0, undefined);
+  const first = readCandidate(fd, 0, 0);
   // Without a valid first page its size is not known: the second one is looked for at every size.
   const sizes = typeof first === 'string' ? PAGE_SIZES : [first.pageSize];
   const seconds = sizes
     .filter((size) => size + HEADER_BYTES + META_BYTES <= databaseBytes)
-    .map((size) => readCandidate(fd, size, size));
+    .map((size) => readCandidate(fd, 1, size));
   const second =
     seconds.find((candidate) => typeof candidate !== 'string') ?? seconds[0] ?? 'it lies outside of the file';
   if (typeof first === 'string' && typeof second === 'string') {
@@ -77,8 +77,8 @@ export function readMetaPage(fd: number, databaseBytes: number): MetaPage {
   return chosen;
 }
 
-/** The meta page at this place, or what is wrong with it. */
-function readCandidate(fd: number, position: number, pageSize: number | undefined): Candidate | string {
+/** The meta page at this place; what is wrong with it, when it was torn. Throws SnapshotDamagedError when it is whole and still wrong. */
+function readCandidate(fd: number, page: number, position: number): Candidate | string {
   const bytes = Buffer.alloc(HEADER_BYTES + META_BYTES);
   if (readSync(fd, bytes, 0, bytes.length, position) < bytes.length) {
     return 'it lies outside of the file';
@@ -97,8 +97,14 @@ function readCandidate(fd: number, position: number, pageSize: number | undefine
     return 'wrong checksum';
   }
   const size = meta.readUInt32LE(8);
-  if (!PAGE_SIZES.includes(size) || (pageSize !== undefined && size !== pageSize)) {
-    return `page size ${String(size)}, expected ${pageSize === undefined ? PAGE_SIZES.join(', ') : String(pageSize)}`;
+  // Its checksum is right, so it was not torn: bbolt goes by such a page.
+  const expected = page === 0 ? PAGE_SIZES : [position];
+  if (!expected.includes(size)) {
+    throw new SnapshotDamagedError(
+      'bad-meta',
+      `page ${String(page)}: got a page size of ${String(size)} bytes, expected ${expected.join(', ')}`,
+      page,
+    );
   }
   const freeList = meta.readBigUInt64LE(32);
   return {

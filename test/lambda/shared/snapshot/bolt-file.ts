@@ -114,12 +114,25 @@ export function meta(options: {
   bytes.writeBigUInt64LE(options.freeList === undefined ? 0xffff_ffff_ffff_ffffn : BigInt(options.freeList), 32);
   bytes.writeBigUInt64LE(BigInt(options.pages), 40);
   bytes.writeBigUInt64LE(BigInt(options.transaction), 48);
+  bytes.writeBigUInt64LE(fnv1a64(bytes.subarray(0, 56)) ^ (options.torn === true ? 1n : 0n), 56);
+  return padded(Buffer.concat([header(options.id, META, 0, 0), bytes]), pageSize);
+}
+
+function fnv1a64(bytes: Buffer): bigint {
   let hash = 0xcbf2_9ce4_8422_2325n;
-  for (const byte of bytes.subarray(0, 56)) {
+  for (const byte of bytes) {
     hash = BigInt.asUintN(64, (hash ^ BigInt(byte)) * 0x100_0000_01b3n);
   }
-  bytes.writeBigUInt64LE(options.torn === true ? hash ^ 1n : hash, 56);
-  return padded(Buffer.concat([header(options.id, META, 0, 0), bytes]), pageSize);
+  return hash;
+}
+
+/** A meta page with something else in it, and the checksum of that; `change` gets what stands behind the page header. */
+export function changedMeta(page: Buffer, change: (meta: Buffer) => void): Buffer {
+  const bytes = Buffer.from(page);
+  const content = bytes.subarray(16, 16 + 64);
+  change(content);
+  content.writeBigUInt64LE(fnv1a64(content.subarray(0, 56)), 56);
+  return bytes;
 }
 
 /** A row of etcd's `key` bucket. */

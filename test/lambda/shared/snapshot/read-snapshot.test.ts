@@ -8,6 +8,7 @@ import { readSnapshot, type ReadSnapshotOptions } from '../../../../lambda/share
 import {
   branch,
   bucketAt,
+  changedMeta,
   field,
   freeList,
   inlineBucket,
@@ -348,7 +349,37 @@ describe('a damaged snapshot is refused, with the page and what is wrong', () =>
       'a page size that no machine has',
       () => snapshot(meta({ id: 0, root: 3, pages: 5, transaction: 2, pageSize: 2048 }), Buffer.alloc(20_480)),
       'bad-meta',
-      /page size 2048/,
+      /page 0: got a page size of 2048 bytes, expected 4096, 8192/,
+    ],
+    [
+      'a first meta page with a page size of 0 beside an older one that is whole',
+      () =>
+        snapshot(
+          changedMeta(meta({ id: 0, root: 3, freeList: 2, pages: 5, transaction: 9 }), (bytes) =>
+            bytes.writeUInt32LE(0, 8),
+          ),
+          ...metas(5).slice(1),
+          freeList(2, []),
+          root(),
+          leaf(4, []),
+        ),
+      'bad-meta',
+      /page 0: got a page size of 0 bytes/,
+    ],
+    [
+      'meta pages that do not agree on the page size',
+      () =>
+        snapshot(
+          ...metas(5).slice(0, 1),
+          changedMeta(meta({ id: 1, root: 3, freeList: 2, pages: 5, transaction: 9 }), (bytes) =>
+            bytes.writeUInt32LE(8192, 8),
+          ),
+          freeList(2, []),
+          root(),
+          leaf(4, []),
+        ),
+      'bad-meta',
+      /page 1: got a page size of 8192 bytes, expected 4096/,
     ],
     [
       'a free list that is none',
