@@ -90,9 +90,9 @@ function bytes(count: number): string {
   const units = ['B', 'kB', 'MB', 'GB'];
   let value = count;
   let unit = 0;
-  while (value >= 1000 && unit < units.length - 1) {
+  while (value >= 999.5 && unit < units.length - 1) {
     value /= 1000;
     unit++;
   }
-  return `${unit === 0 ? String(value) : value.toPrecision(3)} ${String(units[unit])}`;
+  return `${unit === 0 || value >= 100 ? value.toFixed(0) : value.toPrecision(3)} ${String(units[unit])}`;
 }

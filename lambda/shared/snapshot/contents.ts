@@ -71,13 +71,13 @@ export class Contents implements Visitor {
   }
 
   nested(depth: number, extent: Extent, key: number, end: number): void {
+    if (this.current.name === KEY_BUCKET) {
+      throw new SnapshotDamagedError('bad-content', "bucket 'key': got a bucket in it, expected rows only");
+    }
     if (depth === 1) {
       this.current.rows++;
       this.current.bytes += end - key;
       this.crc = crc32c(this.crc, extent.bytes, extent.words, key, end);
-      if (this.current.name === KEY_BUCKET) {
-        this.keyRows.readNested(extent, key, end);
-      }
     }
   }
 

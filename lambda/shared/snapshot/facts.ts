@@ -72,6 +72,11 @@ export interface KubernetesFacts {
   readonly kubeSystemUid: string | null;
   /** The namespace kube-system is there but encrypted by the API server. */
   readonly kubeSystemEncrypted: boolean;
+  /**
+   * Live objects under `/registry/`. 0 where the API server was given another `--etcd-prefix`: then nothing is known of Secrets and of
+   * kube-system.
+   */
+  readonly objects: number;
   /** Live Secrets, and how many of them do not begin with `k8s:enc:`. */
   readonly secrets: { readonly total: number; readonly plainText: number };
 }
@@ -83,17 +88,17 @@ export interface Inventory {
   /** Live keys that are attached to a lease. */
   readonly leased: number;
   /**
-   * By kind: group and resource as in the `/registry/` key, for example `pods`, `apps/deployments`; `(other)` for keys outside
-   * `/registry/`. Largest bytes first. Events are left out of these and stand in `events`.
+   * By kind: as in the `/registry/` key, for example `pods`, `deployments`, `services/specs`, `cilium.io/ciliumnodes`; `(other)` for keys
+   * outside `/registry/`. Largest bytes first, at most 1,000. Events are left out of these and stand in `events`.
    */
   readonly kinds: readonly {
     readonly kind: string;
     readonly objects: number;
     readonly bytes: number;
-    /** Namespaces, largest bytes first; empty for what has none. */
+    /** Namespaces, largest bytes first, of all kinds together at most 5,000; empty for what has none. */
     readonly namespaces: readonly { readonly namespace: string; readonly objects: number; readonly bytes: number }[];
   }[];
-  /** What did not fit the bounds of this inventory (rows of kind and namespace beyond 5,000): counted here, by no name. */
+  /** What `kinds` does not name: objects of smaller kinds, and in smaller namespaces. */
   readonly beyondBounds: { readonly objects: number; readonly bytes: number };
   readonly events: { readonly objects: number; readonly bytes: number };
   /** The ten largest live objects, largest first; keys as printable ASCII, at most 512 characters. */

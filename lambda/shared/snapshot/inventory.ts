@@ -1,28 +1,40 @@
 import { Fields, type KeyValue } from './key-value';
-import { LiveSet, type LiveSetListener } from './live-set';
+import { largestFirst, LiveSet, type LiveSetListener } from './live-set';
 import type { Inventory, KubernetesFacts } from './facts';
 
 const REGISTRY = Buffer.from('/registry/');
+const SECRETS = Buffer.from('/registry/secrets/');
 const KUBE_SYSTEM = Buffer.from('/registry/namespaces/kube-system');
 const ENCRYPTED = Buffer.from('k8s:enc:');
 const KUBERNETES_PROTOBUF = Buffer.from('k8s\0');
 const SLASH = 0x2f;
 // Longer than any group, resource and namespace of Kubernetes together.
 const MAX_PREFIX_BYTES = 512;
-const MAX_GROUPS = 5000;
+// What is counted by name: a cluster with ten kinds in each of 6,000 namespaces fits.
+const MAX_GROUPS = 65_536;
+// What is named in the end: the largest of these. A receipt has to have room for them.
+const MAX_KINDS = 1000;
+const MAX_NAMESPACES = 5000;
 const LARGEST = 10;
 const MAX_KEY_CHARACTERS = 512;
+// A namespace object has some kilobytes. JSON.parse needs many times the memory of what it reads.
+const MAX_NAMESPACE_BYTES = 64 * 1024;
+const KEY_TAG = (1 << 3) | 2;
 
-const BEYOND_BOUNDS = 0;
-const OTHER = 1;
-const EVENTS = 2;
+const OTHER = 0;
+const EVENTS = 1;
+const OTHER_KIND = '(other)';
+/** In place of a namespace: objects of a kind in namespaces that have no group of their own. No namespace has such a name. */
+const BEYOND = '(beyond)';
 
 const LEASED = 1;
 const SECRET = 2;
 const PLAIN_TEXT = 4;
 
+/** Objects of one kind in one namespace. */
 interface Group {
   readonly kind: string;
+  /** Undefined: they are in none. */
   readonly namespace: string | undefined;
   objects: number;
   bytes: number;
@@ -32,19 +44,20 @@ interface Group {
 export class InventoryReader implements LiveSetListener {
   private readonly live: LiveSet;
   private readonly groups: Group[] = [
-    { kind: '', namespace: undefined, objects: 0, bytes: 0 },
-    { kind: '(other)', namespace: undefined, objects: 0, bytes: 0 },
+    { kind: OTHER_KIND, namespace: undefined, objects: 0, bytes: 0 },
     { kind: 'events', namespace: undefined, objects: 0, bytes: 0 },
   ];
   private readonly groupByPrefix = new Map<string, number>();
+  /** The group of a kind for namespaces beyond the bound. */
+  private readonly beyondByKind = new Map<string, number>();
   private objects = 0;
   private bytes = 0;
   private leased = 0;
   private secrets = 0;
   private plainTextSecrets = 0;
   private emptyKey = false;
-  private kubeSystemUid: string | null = null;
-  private kubeSystemEncrypted = false;
+  /** Value of the newest kube-system namespace; null when there is none. */
+  private kubeSystem: Buffer | null = null;
   private largest: { readonly bytes: number; readonly position: number }[] = [];
 
   constructor(maxSlots?: number) {
@@ -59,20 +72,20 @@ export class InventoryReader implements LiveSetListener {
       this.emptyKey = true;
       return;
     }
-    const group = this.groupOf(bytes, keyStart, keyEnd);
     let marks = row.hasLease ? LEASED : 0;
-    if (this.groups[group]?.kind === 'secrets') {
+    if (startsWith(bytes, keyStart, keyEnd, SECRETS)) {
       marks |= SECRET | (startsWith(bytes, valueStart, valueEnd, ENCRYPTED) ? 0 : PLAIN_TEXT);
     }
     this.live.put(bytes, keyStart, keyEnd, {
-      group,
+      group: this.groupOf(bytes, keyStart, keyEnd),
       bytes: keyEnd - keyStart + valueEnd - valueStart,
       marks,
       position,
     });
-    if (keyEnd - keyStart === KUBE_SYSTEM.length && startsWith(bytes, keyStart, keyEnd, KUBE_SYSTEM)) {
-      this.kubeSystemEncrypted = startsWith(bytes, valueStart, valueEnd, ENCRYPTED);
-      this.kubeSystemUid = this.kubeSystemEncrypted ? null : uidOf(bytes, valueStart, valueEnd);
+    if (isKubeSystem(bytes, keyStart, keyEnd)) {
+      this.kubeSystem = Buffer.from(
+        bytes.subarray(valueStart, Math.min(valueEnd, valueStart + MAX_NAMESPACE_BYTES + 1)),
+      );
     }
   }
 
@@ -83,17 +96,14 @@ export class InventoryReader implements LiveSetListener {
       return;
     }
     this.live.delete(bytes, keyStart, keyEnd);
-    if (keyEnd - keyStart === KUBE_SYSTEM.length && startsWith(bytes, keyStart, keyEnd, KUBE_SYSTEM)) {
-      this.kubeSystemUid = null;
-      this.kubeSystemEncrypted = false;
+    if (isKubeSystem(bytes, keyStart, keyEnd)) {
+      this.kubeSystem = null;
     }
   }
 
   /** Ends a walk over all rows. True when they have to be walked once more. */
   endWalk(): boolean {
-    this.largest = [...this.largest, ...this.live.largest(LARGEST)]
-      .sort((a, b) => b.bytes - a.bytes || a.position - b.position)
-      .slice(0, LARGEST);
+    this.largest = [...this.largest, ...this.live.largest(LARGEST)].sort(largestFirst).slice(0, LARGEST);
     return this.live.nextShare();
   }
 
@@ -111,45 +121,46 @@ export class InventoryReader implements LiveSetListener {
   }
 
   kubernetes(): KubernetesFacts {
+    const { kubeSystem } = this;
+    const kubeSystemEncrypted = kubeSystem !== null && startsWith(kubeSystem, 0, kubeSystem.length, ENCRYPTED);
     return {
-      kubeSystemUid: this.kubeSystemUid,
-      kubeSystemEncrypted: this.kubeSystemEncrypted,
+      kubeSystemUid: kubeSystem === null || kubeSystemEncrypted ? null : uidOf(kubeSystem),
+      kubeSystemEncrypted,
+      objects: this.objects - (this.groups[OTHER] as Group).objects,
       secrets: { total: this.secrets, plainText: this.plainTextSecrets },
     };
   }
 
   /** `readRow` reads the first bytes of a row's value at a place in the file. */
   inventory(readRow: (position: number) => Buffer): Inventory {
-    const beyond = this.groups[BEYOND_BOUNDS] as Group;
     const events = this.groups[EVENTS] as Group;
-    const kinds = new Map<string, { objects: number; bytes: number; namespaces: Group[] }>();
-    for (const group of this.groups.slice(OTHER)) {
-      if (group === events || group.objects === 0) {
-        continue;
-      }
-      const kind = kinds.get(group.kind) ?? { objects: 0, bytes: 0, namespaces: [] };
-      kind.objects += group.objects;
-      kind.bytes += group.bytes;
-      if (group.namespace !== undefined) {
-        kind.namespaces.push(group);
-      }
-      kinds.set(group.kind, kind);
-    }
+    const groups = this.groups.filter((group) => group !== events && group.objects > 0).sort(largestGroupFirst);
+    const kinds = Map.groupBy(groups, ({ kind }) => kind);
+    const namedKinds = [...kinds]
+      .map(([kind, members]) => ({ kind, ...sumOf(members), members }))
+      .sort(largestGroupFirst)
+      .slice(0, MAX_KINDS);
+    const isNamed = new Set(
+      groups.filter(({ namespace }) => namespace !== undefined && namespace !== BEYOND).slice(0, MAX_NAMESPACES),
+    );
+    const namedObjects = new Set(namedKinds.map(({ kind }) => kind));
     return {
       objects: this.objects,
       bytes: this.bytes,
       leased: this.leased,
-      kinds: [...kinds]
-        .map(([kind, { objects, bytes, namespaces }]) => ({
-          kind,
-          objects,
-          bytes,
-          namespaces: namespaces
-            .map((group) => ({ namespace: group.namespace ?? '', objects: group.objects, bytes: group.bytes }))
-            .sort((a, b) => b.bytes - a.bytes || compareText(a.namespace, b.namespace)),
-        }))
-        .sort((a, b) => b.bytes - a.bytes || compareText(a.kind, b.kind)),
-      beyondBounds: { objects: beyond.objects, bytes: beyond.bytes },
+      kinds: namedKinds.map(({ kind, objects, bytes, members }) => ({
+        kind,
+        objects,
+        bytes,
+        namespaces: members
+          .filter((group) => isNamed.has(group))
+          .map(({ namespace = '', objects: count, bytes: size }) => ({ namespace, objects: count, bytes: size })),
+      })),
+      beyondBounds: sumOf(
+        groups.filter(
+          (group) => !namedObjects.has(group.kind) || (group.namespace !== undefined && !isNamed.has(group)),
+        ),
+      ),
       events: { objects: events.objects, bytes: events.bytes },
       largest: this.largest.map(({ bytes, position }) => ({ key: keyAt(readRow(position)), bytes })),
     };
@@ -199,37 +210,55 @@ export class InventoryReader implements LiveSetListener {
     if (known !== undefined) {
       return known;
     }
-    const kind = printable(bytes.toString('latin1', kindStart, kindEnd));
-    const isKnownLater = this.groupByPrefix.size < MAX_GROUPS;
+    const group = this.newGroup(
+      printable(bytes.toString('latin1', kindStart, kindEnd)),
+      namespaceEnd === -1 ? undefined : printable(bytes.toString('latin1', kindEnd + 1, namespaceEnd)),
+    );
+    if (this.groupByPrefix.size < MAX_GROUPS) {
+      this.groupByPrefix.set(prefix, group);
+    }
+    return group;
+  }
+
+  private newGroup(kind: string, namespace: string | undefined): number {
     if (kind === 'events') {
-      if (isKnownLater) {
-        this.groupByPrefix.set(prefix, EVENTS);
-      }
       return EVENTS;
     }
-    if (!isKnownLater) {
-      return BEYOND_BOUNDS;
+    if (this.groups.length < MAX_GROUPS) {
+      return this.addGroup(kind, namespace);
     }
-    const namespace = namespaceEnd === -1 ? undefined : printable(bytes.toString('latin1', kindEnd + 1, namespaceEnd));
-    this.groups.push({ kind, namespace, objects: 0, bytes: 0 });
-    this.groupByPrefix.set(prefix, this.groups.length - 1);
-    return this.groups.length - 1;
+    const known = this.beyondByKind.get(kind);
+    if (known !== undefined) {
+      return known;
+    }
+    if (this.beyondByKind.size >= MAX_KINDS) {
+      return OTHER;
+    }
+    const group = this.addGroup(kind, namespace === undefined ? undefined : BEYOND);
+    this.beyondByKind.set(kind, group);
+    return group;
+  }
+
+  private addGroup(kind: string, namespace: string | undefined): number {
+    return this.groups.push({ kind, namespace, objects: 0, bytes: 0 }) - 1;
   }
 }
 
 /** `metadata.uid` of an object as the API server stores it: in protobuf behind `k8s\0`, or as JSON. Null when there is none to be found. */
-function uidOf(bytes: Buffer, start: number, end: number): string | null {
-  if (startsWith(bytes, start, end, KUBERNETES_PROTOBUF)) {
+function uidOf(value: Buffer): string | null {
+  const end = value.length;
+  if (startsWith(value, 0, end, KUBERNETES_PROTOBUF)) {
     // runtime.Unknown: raw 2; of an object: metadata 1; of ObjectMeta: uid 5 (k8s.io/apimachinery, generated.proto).
-    const raw = fieldOf(bytes, start + KUBERNETES_PROTOBUF.length, end, 2);
-    const metadata = raw && fieldOf(bytes, raw.start, raw.end, 1);
-    const uid = metadata && fieldOf(bytes, metadata.start, metadata.end, 5);
-    return uid === undefined ? null : uidText(bytes.toString('latin1', uid.start, uid.end));
+    const raw = fieldOf(value, KUBERNETES_PROTOBUF.length, end, 2);
+    const metadata = raw && fieldOf(value, raw.start, raw.end, 1);
+    const uid = metadata && fieldOf(value, metadata.start, metadata.end, 5);
+    return uid === undefined ? null : uidText(value.toString('latin1', uid.start, uid.end));
+  }
+  if (end > MAX_NAMESPACE_BYTES) {
+    return null;
   }
   try {
-    const parsed = JSON.parse(bytes.toString('utf8', start, end)) as {
-      readonly metadata?: { readonly uid?: unknown };
-    } | null;
+    const parsed = JSON.parse(value.toString('utf8')) as { readonly metadata?: { readonly uid?: unknown } } | null;
     const uid = parsed?.metadata?.uid;
     return typeof uid === 'string' ? uidText(uid) : null;
   } catch {
@@ -257,12 +286,26 @@ function fieldOf(
   return undefined;
 }
 
-/** The key at the beginning of a KeyValue, whose rest may be missing. */
+/** The key at the beginning of a KeyValue, of which there may be no more than the beginning. */
 function keyAt(value: Buffer): string {
-  const fields = new Fields(value, 0, value.length);
-  return fields.next() && fields.field === 1
-    ? printable(value.toString('latin1', fields.start, Math.min(fields.end, fields.start + MAX_KEY_CHARACTERS)))
-    : '';
+  // etcd writes field 1 first: its tag, its length as a varint, and the key.
+  if (value[0] !== KEY_TAG) {
+    return '';
+  }
+  let at = 1;
+  let length = 0;
+  for (let unit = 1; at < value.length; unit *= 128) {
+    const byte = value[at++] as number;
+    length += (byte & 0x7f) * unit;
+    if (byte < 0x80) {
+      break;
+    }
+  }
+  return printable(value.toString('latin1', at, at + Math.min(length, MAX_KEY_CHARACTERS)));
+}
+
+function isKubeSystem(bytes: Buffer, start: number, end: number): boolean {
+  return end - start === KUBE_SYSTEM.length && startsWith(bytes, start, end, KUBE_SYSTEM);
 }
 
 function startsWith(bytes: Buffer, start: number, end: number, prefix: Buffer): boolean {
@@ -304,6 +347,20 @@ function isServices(bytes: Buffer, start: number, end: number): boolean {
 
 function printable(text: string): string {
   return text.replace(/[^ -~]/g, '?');
+}
+
+function sumOf(groups: readonly Group[]): { objects: number; bytes: number } {
+  return groups.reduce((sum, { objects, bytes }) => ({ objects: sum.objects + objects, bytes: sum.bytes + bytes }), {
+    objects: 0,
+    bytes: 0,
+  });
+}
+
+function largestGroupFirst(
+  a: { readonly kind: string; readonly namespace?: string | undefined; readonly bytes: number },
+  b: typeof a,
+): number {
+  return b.bytes - a.bytes || compareText(a.kind, b.kind) || compareText(a.namespace ?? '', b.namespace ?? '');
 }
 
 function compareText(a: string, b: string): number {

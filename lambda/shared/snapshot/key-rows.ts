@@ -38,11 +38,6 @@ export class KeyRows {
       this.inventory.put(bytes, keyValue, position + value);
     }
   }
-
-  /** A bucket where a row should be: etcdutl reads its name for a revision, and no value. */
-  readNested({ bytes }: Extent, key: number, end: number): void {
-    this.revision = readRevision(bytes, key, end);
-  }
 }
 
 /** Walks the `key` bucket and nothing else, for what did not fit into memory in one walk. */

@@ -112,7 +112,8 @@ export class Fields {
       }
       if (byte < 0x80) {
         this.end = this.at;
-        return true;
+        // The tenth byte holds the last of 64 bits.
+        return i < 9 || byte <= 1 || this.unsound();
       }
     }
     return this.unsound();

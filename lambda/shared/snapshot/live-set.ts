@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto';
+import { SnapshotDamagedError } from './damage';
 import { HalfSipHash } from './half-sip-hash';
 
 /** Told of every key that comes into the set, with its newest row, and of every one that leaves it. */
@@ -8,8 +9,10 @@ export interface LiveSetListener {
 }
 
 const FIRST_SLOTS = 1 << 16;
-// 24 bytes each, and half as much again while the table grows.
-const MAX_SLOTS = 1 << 23;
+// 24 bytes each, 100 MB; twice that while keys move to another table.
+const MAX_SLOTS = 1 << 22;
+// Some 50 million keys. etcd keeps an index of them in memory, which would need more than 8 GB.
+const MAX_WALKS = 32;
 const FULL = 0.7;
 const USED = 1;
 const LIVE = 2;
@@ -26,21 +29,23 @@ interface Share {
 }
 
 /**
- * A key is known by a keyed hash of 64 bits: that two of 20 million share one has a chance of 1 in 90,000, and nobody can bring it about.
- *
  * The set of keys that are alive at the newest revision, from rows in the order of their revisions. Memory is bounded: when there are more
  * keys than fit, the set goes on with a share of them, and `nextShare` asks for another walk over the same rows for the rest.
+ *
+ * A key is known by a keyed hash of 64 bits: that two of 20 million share one has a chance of 1 in 90,000, and nobody can bring it about.
  */
 export class LiveSet {
   private readonly sip: HalfSipHash;
   private share: Share = { modulus: 1, remainder: 0 };
   private readonly shares: Share[] = [];
+  private walks = 1;
   private slots = new Slots(FIRST_SLOTS);
   private used = 0;
 
   constructor(
     private readonly listener: LiveSetListener,
     private readonly maxSlots = MAX_SLOTS,
+    private readonly maxWalks = MAX_WALKS,
   ) {
     const seed = randomBytes(8);
     this.sip = new HalfSipHash(seed.readInt32LE(0), seed.readInt32LE(4));
@@ -74,14 +79,24 @@ export class LiveSet {
     }
   }
 
-  /** Ends a walk over all rows. True when the rows have to be walked again, for keys that this walk passed over. */
+  /**
+   * Ends a walk over all rows. True when the rows have to be walked again, for keys that this walk passed over. Throws SnapshotDamagedError
+   * after 32 walks, unless told otherwise.
+   */
   nextShare(): boolean {
     const next = this.shares.pop();
     if (next === undefined) {
       return false;
     }
+    this.walks++;
+    if (this.walks > this.maxWalks) {
+      throw new SnapshotDamagedError(
+        'bad-content',
+        `bucket 'key': got more different keys than ${String(this.maxWalks)} walks of ${String(Math.floor(this.slots.count * FULL))} each can count, expected fewer: no etcd holds so many`,
+      );
+    }
     this.share = next;
-    this.slots = new Slots(this.slots.count);
+    this.slots.clear();
     this.used = 0;
     return true;
   }
@@ -91,13 +106,14 @@ export class LiveSet {
     const { slots } = this;
     const found: { bytes: number; position: number }[] = [];
     for (let slot = 0; slot < slots.count; slot++) {
-      const bytes = slots.bytes[slot] as number;
-      if (
-        ((slots.state[slot] as number) & LIVE) !== 0 &&
-        (found.length < count || bytes > (found.at(-1)?.bytes ?? 0))
-      ) {
-        found.push({ bytes, position: slots.position[slot] as number });
-        found.sort((a, b) => b.bytes - a.bytes || a.position - b.position);
+      if (((slots.state[slot] as number) & LIVE) === 0) {
+        continue;
+      }
+      const candidate = { bytes: slots.bytes[slot] as number, position: slots.position[slot] as number };
+      const last = found[count - 1];
+      if (last === undefined || largestFirst(candidate, last) < 0) {
+        found.push(candidate);
+        found.sort(largestFirst);
         found.splice(count);
       }
     }
@@ -182,6 +198,14 @@ export class LiveSet {
   }
 }
 
+/** Of the same size, what lies first in the file: the same file gives the same answer. */
+export function largestFirst(
+  a: { readonly bytes: number; readonly position: number },
+  b: { readonly bytes: number; readonly position: number },
+): number {
+  return b.bytes - a.bytes || a.position - b.position;
+}
+
 /** A hash table with open addressing. */
 class Slots {
   readonly low: Uint32Array;
@@ -197,6 +221,10 @@ class Slots {
     this.bytes = new Uint32Array(count);
     this.state = new Uint32Array(count);
     this.position = new Float64Array(count);
+  }
+
+  clear(): void {
+    this.state.fill(0);
   }
 
   /** The slot of this hash, or the unused one where it would go. */

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
+import { closeSync, fstatSync, openSync, readSync, statSync } from 'node:fs';
 import { Contents } from './contents';
 import { SnapshotDamagedError } from './damage';
 import type { SnapshotFacts } from './facts';
@@ -19,6 +19,11 @@ const SHORTEST_DATABASE_BYTES = 4 * 4096;
 const ROW_HEAD_BYTES = 4096;
 const HASH_CHUNK_BYTES = 1024 * 1024;
 
+/** The path leads to something that has no bytes to be judged. */
+export class NotAFileError extends Error {
+  override readonly name = 'NotAFileError';
+}
+
 export interface ReadSnapshotOptions {
   /**
    * SHA-256 of all but the last 32 bytes of the file, in hex, for whoever hashed them while writing the file.
@@ -30,7 +35,7 @@ export interface ReadSnapshotOptions {
   /**
    * Keys that are kept in memory at once: a power of two from 65,536 on. More keys are read in several walks.
    *
-   * @default - 8,388,608, some 200 MB
+   * @default - 4,194,304, some 100 MB, and twice that while the set grows
    */
   readonly maxKeySlots?: number;
 }
@@ -39,9 +44,13 @@ export interface ReadSnapshotOptions {
  * Reads and proves a snapshot of etcd 3.4 to 3.7: a bbolt file with a SHA-256 trailer. Memory does not grow with the file. Blocks until it
  * is done.
  *
- * @throws SnapshotDamagedError for any bytes that are no sound snapshot; the file system's errors as they are
+ * @throws SnapshotDamagedError for any bytes that are no sound snapshot; NotAFileError; the file system's errors as they are
  */
 export function readSnapshot(file: string, options: ReadSnapshotOptions = {}): SnapshotFacts {
+  // Before it is opened: that would wait for ever at a pipe.
+  if (!statSync(file).isFile()) {
+    throw new NotAFileError(`${file}: got a directory, pipe or device, expected a regular file`);
+  }
   const fd = openSync(file, 'r');
   try {
     return readOpenSnapshot(fd, options);

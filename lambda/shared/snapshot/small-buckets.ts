@@ -6,8 +6,9 @@ import type { Extent } from './page-file';
 
 // Of etcd's own rows the longest is a member with many URLs.
 const MAX_VALUE_BYTES = 64 * 1024;
-// A cluster has some ten members; the ids of removed ones are kept for ever.
+// A cluster has some ten members. The ids of removed ones are kept for ever: those beyond are only counted, in the bucket's rows.
 const MAX_LISTED = 1000;
+const LEASE_ID_BYTES = 8;
 
 type SmallBucketFacts = Pick<
   SnapshotFacts,
@@ -46,7 +47,23 @@ export class SmallBuckets {
         return;
       }
       case 'members_removed': {
-        this.addTo(this.removedMembers, bucket, memberId(bucket, bytes, key, value));
+        add(this.removedMembers, memberId(bucket, bytes, key, value));
+        return;
+      }
+      case 'lease': {
+        // etcd does not start with another one (etcd, server/storage/schema/lease.go).
+        if (value - key !== LEASE_ID_BYTES) {
+          throw content(
+            bucket,
+            `a row whose key has ${String(value - key)} bytes, expected the ${String(LEASE_ID_BYTES)} of a lease id`,
+          );
+        }
+        requireMessage(bucket, bytes, value, end);
+        return;
+      }
+      case 'authUsers':
+      case 'authRoles': {
+        requireMessage(bucket, bytes, value, end);
         return;
       }
       case 'alarm': {
@@ -64,7 +81,10 @@ export class SmallBuckets {
       clusterVersion: this.version('cluster/clusterVersion'),
       members: this.members,
       removedMembers: this.removedMembers,
-      bootstrapClusterId: this.members.length === 0 ? null : bootstrapClusterId(this.members.map(({ id }) => id)),
+      bootstrapClusterId:
+        this.members.length === 0 || this.members.length === MAX_LISTED
+          ? null
+          : bootstrapClusterId(this.members.map(({ id }) => id)),
       alarms: this.alarms,
       auth: { enabled: this.values.get('auth/authEnabled')?.[0] === 1, users, roles },
       compactedRevision: this.compactedRevision(),
@@ -83,7 +103,7 @@ export class SmallBuckets {
       throw content('members', `a member of ${String(end - value)} bytes that is no JSON object, expected etcd's`);
     }
     const member = parsed as Readonly<Record<string, unknown>>;
-    this.addTo(this.members, 'members', {
+    add(this.members, {
       id,
       name: typeof member['name'] === 'string' ? printable(member['name'].slice(0, 253)) : '',
       peerUrls: urls(member['peerURLs']),
@@ -110,18 +130,11 @@ export class SmallBuckets {
         `an alarm of ${String(end - start)} bytes that is none of etcd's, expected its AlarmMember`,
       );
     }
-    this.addTo(this.alarms, 'alarm', {
+    add(this.alarms, {
       memberId: member.toString(16),
       // etcdserverpb.AlarmType.
       alarm: alarm === 1n ? 'NOSPACE' : alarm === 2n ? 'CORRUPT' : String(alarm),
     });
-  }
-
-  private addTo<Item>(list: Item[], bucket: string, item: Item): void {
-    if (list.length >= MAX_LISTED) {
-      throw content(bucket, `more than ${String(MAX_LISTED)} rows, expected fewer`);
-    }
-    list.push(item);
   }
 
   private version(name: string): string | null {
@@ -163,10 +176,27 @@ function memberId(bucket: string, bytes: Buffer, start: number, end: number): st
   return id;
 }
 
+/** etcd does not start with a lease, user or role that is no protobuf message. */
+function requireMessage(bucket: string, bytes: Buffer, start: number, end: number): void {
+  const fields = new Fields(bytes, start, end);
+  while (fields.next()) {
+    // Only whether it ends where the value does.
+  }
+  if (!fields.sound) {
+    throw content(bucket, `a row of ${String(end - start)} bytes that is no protobuf message, expected etcd's`);
+  }
+}
+
 function urls(value: unknown): string[] {
   return Array.isArray(value)
     ? value.slice(0, 20).flatMap((url: unknown) => (typeof url === 'string' ? printable(url.slice(0, 500)) : []))
     : [];
+}
+
+function add<Item>(list: Item[], item: Item): void {
+  if (list.length < MAX_LISTED) {
+    list.push(item);
+  }
 }
 
 function printable(text: string): string {

@@ -25,12 +25,11 @@ const BUCKET_FLAG = 0x01;
 const BUCKET_BYTES = 16;
 // bbolt refuses longer ones (errors.ErrKeyTooLarge).
 const MAX_KEY_BYTES = 32_768;
-// A page holds two keys at least, so 2^40 pages are 40 levels; what is deeper was made to exhaust the stack.
+// bbolt's branch pages hold two keys at least, so 2^40 pages are 40 levels; what is deeper was made to exhaust the stack.
 const MAX_DEPTH = 64;
 const MAX_NESTED_BUCKETS = 16;
 const PREFETCH_PAGES = 512;
-// Pages that are kept while their children are read. A page is longer than 64 KB only when a key or value is that long, and bbolt's longest
-// key has 32 KB.
+// bbolt splits a branch page from five keys on, and the longest key has 32 KB; a path of twenty such pages would have 3 MB.
 const MAX_KEPT_BYTES = 4 * 1024 * 1024;
 
 /**
@@ -40,6 +39,10 @@ const MAX_KEPT_BYTES = 4 * 1024 * 1024;
 export class Tree {
   private readonly lastKey = new Uint8Array(MAX_KEY_BYTES);
   private lastKeyLength = -1;
+  /** Whether the last key is that of a branch page's element, which its child's first key may equal. */
+  private lastIsSeparator = false;
+  /** Bytes of the pages from the root down that are kept while what is below them is read. */
+  private keptBytes = 0;
   readonly pages = { branch: 0, leaf: 0, overflow: 0 };
 
   constructor(
@@ -64,7 +67,6 @@ export class Tree {
     }
     this.lastKeyLength = -1;
     this.walkPage(root, bucketDepth, 0);
-    this.lastKeyLength = -1;
   }
 
   private walkPage(page: number, bucketDepth: number, depth: number): void {
@@ -92,12 +94,36 @@ export class Tree {
       this.walkLeaf(page, extent, count, bucketDepth);
     } else {
       this.pages.branch++;
-      // A copy: what is read below moves the window.
-      this.walkBranch(page, keepExtent(page, extent), count, bucketDepth, depth);
+      this.walkBranch(page, extent, count, bucketDepth, depth);
     }
   }
 
-  private walkBranch(page: number, extent: Extent, count: number, bucketDepth: number, depth: number): void {
+  private walkBranch(page: number, given: Extent, count: number, bucketDepth: number, depth: number): void {
+    const { children, keys } = this.readBranch(page, given, count);
+    const firstKey = keys[0] as number;
+    const keptBytes = (keys[count] as number) - firstKey;
+    // A copy of the keys: what is read below moves the window.
+    const { bytes } = this.keep(page, { ...given, start: firstKey, end: firstKey + keptBytes });
+    for (let i = 0; i < count; i++) {
+      if (i % PREFETCH_PAGES === 0) {
+        this.file.prefetch(children.slice(i, i + PREFETCH_PAGES));
+      }
+      const key = (keys[i] as number) - firstKey;
+      const keyEnd = (keys[i + 1] as number) - firstKey;
+      // Every key of a child is at or above the child's key, and below the next child's. The first element of a page stands for the same
+      // key as its parent's element does, so it may be equal to what was taken over from there.
+      const order = this.compareLast(bytes, key, keyEnd);
+      if (order > 0 || (order === 0 && !(i === 0 && this.lastIsSeparator))) {
+        throw disorder(page, i, 'the keys before it');
+      }
+      this.keepKey(bytes, key, keyEnd, true);
+      this.walkPage(children[i] as number, bucketDepth, depth + 1);
+    }
+    this.keptBytes -= keptBytes;
+  }
+
+  /** The pages that a branch page leads to, and where the key of each begins; behind the last of these, where it ends. */
+  private readBranch(page: number, extent: Extent, count: number): { children: number[]; keys: number[] } {
     const { bytes, words, start, end } = extent;
     if (count === 0) {
       throw damaged(page, 'a branch page with no element, expected one at least');
@@ -122,28 +148,14 @@ export class Tree {
       data += keyBytes;
       keys.push(data);
     }
-    for (let i = 0; i < count; i++) {
-      if (i % PREFETCH_PAGES === 0) {
-        this.file.prefetch(children.slice(i, i + PREFETCH_PAGES));
-      }
-      const key = keys[i] as number;
-      const keyEnd = keys[i + 1] as number;
-      // Every key of a child is at or above the child's key, and below the next child's. The first element of a page stands for the same
-      // key as its parent's element does, so it may be equal to what was taken over from there.
-      const order = this.compareLast(bytes, key, keyEnd);
-      if (order > 0 || (order === 0 && !(i === 0 && this.lastIsSeparator))) {
-        throw disorder(page, i, 'the keys before it');
-      }
-      this.keepKey(bytes, key, keyEnd, true);
-      this.walkPage(children[i] as number, bucketDepth, depth + 1);
-    }
+    return { children, keys };
   }
 
   private walkLeaf(page: number, given: Extent, count: number, bucketDepth: number): void {
     this.requireElements(page, given, count);
     const hasBuckets = this.hasBuckets(given, count);
     // What is read for a bucket's own pages moves the window.
-    const extent = hasBuckets ? keepExtent(page, given) : given;
+    const extent = hasBuckets ? this.keep(page, given) : given;
     const { bytes, words, start, end } = extent;
     const { visitor } = this;
     let data = start + HEADER_BYTES + count * ELEMENT_BYTES;
@@ -198,6 +210,9 @@ export class Tree {
         false,
       );
     }
+    if (hasBuckets) {
+      this.keptBytes -= end - start;
+    }
   }
 
   /** A leaf element that is a bucket: its page lies elsewhere, or within the element. */
@@ -217,11 +232,6 @@ export class Tree {
         `a bucket of ${String(end - value)} bytes in element ${String(index)}, expected at least ${String(BUCKET_BYTES)}`,
       );
     }
-    const keys = [
-      this.lastKey.slice(0, Math.max(this.lastKeyLength, 0)),
-      this.lastKeyLength,
-      this.lastIsSeparator,
-    ] as const;
     // Values are not aligned; an inline page is read from a copy that is.
     const bucket = copyExtent({ ...extent, start: value, end });
     const root = readPageNumber(bucket, 0);
@@ -241,10 +251,6 @@ export class Tree {
     } else {
       this.walkInline(page, index, { ...bucket, start: BUCKET_BYTES }, bucketDepth + 1);
     }
-    const [lastKey, lastKeyLength, lastIsSeparator] = keys;
-    this.lastKey.set(lastKey);
-    this.lastKeyLength = lastKeyLength;
-    this.lastIsSeparator = lastIsSeparator;
   }
 
   /** A bucket so small that its one page is the value of its element. */
@@ -270,6 +276,18 @@ export class Tree {
     this.walkLeaf(page, extent, count, bucketDepth);
   }
 
+  /** A copy that outlives what is read below this page; `keptBytes` goes down again when that is done. */
+  private keep(page: number, extent: Extent): Extent {
+    this.keptBytes += extent.end - extent.start;
+    if (this.keptBytes > MAX_KEPT_BYTES) {
+      throw damaged(
+        page,
+        `${String(this.keptBytes)} bytes of keys on the way to it, expected at most ${String(MAX_KEPT_BYTES)}`,
+      );
+    }
+    return copyExtent(extent);
+  }
+
   private requireElements(page: number, { start, end }: Extent, count: number): void {
     const room = Math.floor((end - start - HEADER_BYTES) / ELEMENT_BYTES);
     if (count > room) {
@@ -285,9 +303,6 @@ export class Tree {
     }
     return false;
   }
-
-  /** Whether the last key is that of a branch page's element, which its child's first key may equal. */
-  private lastIsSeparator = false;
 
   private keepKey(bytes: Uint8Array, start: number, end: number, isSeparator: boolean): void {
     const length = end - start;
@@ -316,17 +331,6 @@ export class Tree {
       `element ${String(index)} with a key of ${String(key)} bytes${value === undefined ? '' : ` and a value of ${String(value)}`}, expected a key of 1 to ${String(MAX_KEY_BYTES)} and no more than the ${String(room)} that are left of the page`,
     );
   }
-}
-
-function keepExtent(page: number, extent: Extent): Extent {
-  const length = extent.end - extent.start;
-  if (length > MAX_KEPT_BYTES) {
-    throw damaged(
-      page,
-      `${String(length)} bytes of references to other pages, expected at most ${String(MAX_KEPT_BYTES)}`,
-    );
-  }
-  return copyExtent(extent);
 }
 
 function compare(a: Uint8Array, aStart: number, aEnd: number, b: Uint8Array, bStart: number, bEnd: number): number {

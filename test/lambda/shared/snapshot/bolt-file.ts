@@ -63,7 +63,8 @@ export function branch(id: number, elements: readonly BranchElement[], pageSize 
     data.push(keyBytes);
     at += keyBytes.length;
   });
-  return padded(Buffer.concat([header(id, BRANCH, elements.length, 0), heads, ...data]), pageSize);
+  const overflow = Math.ceil((16 + at) / pageSize) - 1;
+  return padded(Buffer.concat([header(id, BRANCH, elements.length, overflow), heads, ...data]), pageSize);
 }
 
 /** A free list; `counted`: with the count as its first entry, as bbolt writes it from 65,535 pages on. */

@@ -98,14 +98,62 @@ describe('the inventory', () => {
     expect(largest.map(({ bytes }) => bytes)).toEqual(largest.map(({ bytes }) => bytes).sort((a, b) => b - a));
   });
 
-  test('holds 5,000 rows of kind and namespace, and counts the rest without a name', () => {
+  test('names the 5,000 largest namespaces, and counts the rest in their kind and without a name', () => {
     const written = Array.from({ length: 5_010 }, (_, index) => ({
       key: `/registry/pods/ns-${String(index)}/x`,
+      value: index < 10 ? '' : 'xyz'.repeat(10),
+    }));
+    const { inventory } = read(written);
+    expect(inventory.kinds[0]).toMatchObject({ kind: 'pods', objects: 5_010 });
+    expect(inventory.kinds[0]?.namespaces).toHaveLength(5_000);
+    expect(inventory).toMatchObject({ objects: 5_010, beyondBounds: { objects: 10 } });
+  });
+
+  test('loses neither a kind nor a Secret behind 70,000 namespaces, dead or alive', () => {
+    const reader = new InventoryReader();
+    const keyValue = new KeyValue();
+    const write = (key: string, value: string | null) => {
+      const row = Buffer.from(keyRow(1, key, value).value ?? '');
+      keyValue.read(row, 0, row.length);
+      if (value === null) {
+        reader.delete(row, keyValue);
+      } else {
+        reader.put(row, keyValue, 0);
+      }
+    };
+    for (let index = 0; index < 70_000; index++) {
+      const key = `/registry/configmaps/build-${String(index)}/x`;
+      write(key, 'x');
+      if (index % 2 === 0) {
+        write(key, null);
+      }
+    }
+    write('/registry/secrets/prod/x', 'plain');
+    write('/registry/minions/node-1', 'x');
+    reader.endWalk();
+    const { kinds, beyondBounds } = reader.inventory(() => Buffer.alloc(0));
+    expect(kinds.map(({ kind, objects, namespaces }) => [kind, objects, namespaces.length])).toEqual([
+      ['configmaps', 35_000, 5_000],
+      ['secrets', 1, 0],
+      ['minions', 1, 0],
+    ]);
+    expect(beyondBounds.objects).toBe(30_001);
+    expect(reader.kubernetes()).toMatchObject({ secrets: { total: 1, plainText: 1 }, objects: 35_002 });
+  });
+
+  test('counts kinds beyond 1,000 without a name', () => {
+    const written = Array.from({ length: 1_005 }, (_, index) => ({
+      key: `/registry/kind-${String(index)}/x`,
       value: '',
     }));
     const { inventory } = read(written);
-    expect(inventory.kinds[0]?.namespaces).toHaveLength(5_000);
-    expect(inventory).toMatchObject({ objects: 5_010, beyondBounds: { objects: 10 } });
+    expect(inventory.kinds).toHaveLength(1_000);
+    expect(inventory.beyondBounds.objects).toBe(5);
+  });
+
+  test('names a large object by the beginning of its key, however long that is', () => {
+    const key = `/registry/pods/a/${'x'.repeat(20_000)}`;
+    expect(read([{ key, value: 'v' }]).inventory.largest[0]?.key).toBe(key.slice(0, 512));
   });
 
   test('leaves out the empty key that a restore with a bump writes, which etcdutl counts', () => {
@@ -146,9 +194,20 @@ describe('the UID of kube-system', () => {
     ['encrypted', 'k8s:enc:secretbox:v1:x', null, true],
     ['cut', namespaceObject(UID).subarray(0, 40), null, false],
     ['as a JSON null', 'null', null, false],
+    ['as JSON longer than any namespace', `{"metadata":{"uid":"${UID}"},"x":"${'x'.repeat(70_000)}"}`, null, false],
     ['with a UID that is none', namespaceObject('"; rm'), null, false],
   ])('%s', (_name, value, kubeSystemUid, kubeSystemEncrypted) => {
     expect(read([{ key, value }]).kubernetes).toMatchObject({ kubeSystemUid, kubeSystemEncrypted });
+  });
+
+  test('is not there in a cluster whose API server has another prefix, which shows in the count of objects', () => {
+    const { kubernetes } = read([{ key: '/other/namespaces/kube-system', value: namespaceObject(UID) }]);
+    expect(kubernetes).toEqual({
+      kubeSystemUid: null,
+      kubeSystemEncrypted: false,
+      objects: 0,
+      secrets: { total: 0, plainText: 0 },
+    });
   });
 
   test('is that of the newest object, and none when it was deleted', () => {

@@ -93,4 +93,18 @@ describe('the set of live keys', () => {
   test('counts a key that is deleted before it was written as none', () => {
     expect(counted([{ key: 'a', bytes: 0 }]).keys).toBe(0);
   });
+
+  test('gives up on more keys than an etcd can hold, instead of walking on', () => {
+    const set = new LiveSet({ added: () => undefined, removed: () => undefined }, 65_536, 3);
+    const walk = () => {
+      for (let index = 0; index < 200_000; index++) {
+        const name = Buffer.from(index.toString(36));
+        set.put(name, 0, name.length, { group: 0, bytes: 1, marks: 0, position: 0 });
+      }
+      return set.nextShare();
+    };
+    expect(() => {
+      while (walk());
+    }).toThrow(/got more different keys than 3 walks of 45875 each can count/);
+  });
 });

@@ -70,6 +70,67 @@ const rows = (from: number, to: number): LeafElement[] =>
     keyRow(from + index, `/registry/pods/a/${String(from + index)}`, 'v'),
   );
 
+/** Page 3 with one more inline bucket, of a name that sorts before `key` or between it and `meta`. */
+function withBucket(name: string, elements: readonly LeafElement[]): Buffer {
+  return leaf(
+    3,
+    [
+      { key: 'key', value: inlineBucket([]), bucket: true },
+      { key: 'meta', value: inlineBucket([]), bucket: true },
+      { key: name, value: inlineBucket(elements), bucket: true },
+    ].sort((a, b) => Buffer.compare(Buffer.from(a.key), Buffer.from(b.key))),
+  );
+}
+
+/** The key of etcd in a row. */
+function keyIn({ value = '' }: LeafElement): string {
+  const bytes = Buffer.from(value);
+  return bytes.toString('latin1', 2, 2 + bytes.readUInt8(1));
+}
+
+/** As many leaves as the rows need, under one branch page; `shuffle`: not in the order of their keys, and the other way round. */
+function manyLeaves(elements: readonly LeafElement[], { shuffle = false } = {}): Buffer {
+  const groups: LeafElement[][] = [];
+  for (let from = 0; from < elements.length; from += 40) {
+    groups.push(elements.slice(from, from + 40));
+  }
+  const order = groups.map((_, index) => index);
+  if (shuffle) {
+    order.sort((a, b) => ((a * 7919) % groups.length) - ((b * 7919) % groups.length));
+  }
+  // Each branch page has up to 60 leaves, and one page leads to all of them.
+  const branchPages = Math.ceil(groups.length / 60);
+  let next = 5 + branchPages;
+  const pageOf: number[] = [];
+  const leaves: Buffer[] = [];
+  for (const index of order) {
+    const page = leaf(next, groups[index] ?? []);
+    pageOf[index] = next;
+    leaves.push(page);
+    next += page.length / PAGE_SIZE;
+  }
+  const keyOf = (index: number) => Buffer.from(groups[index]?.[0]?.key ?? '');
+  const branches = Array.from({ length: branchPages }, (_, position) =>
+    branch(
+      5 + position,
+      groups
+        .slice(position * 60, position * 60 + 60)
+        .map((__, offset) => ({ key: keyOf(position * 60 + offset), page: pageOf[position * 60 + offset] ?? 0 })),
+    ),
+  );
+  return snapshot(
+    ...metas(next),
+    freeList(2, []),
+    root(),
+    branch(
+      4,
+      branches.map((_, position) => ({ key: keyOf(position * 60), page: 5 + position })),
+    ),
+    ...branches,
+    ...leaves,
+  );
+}
+
 /** Two levels: page 4 is a branch over the leaves 5 and 6. */
 function twoLevels(
   change: {
@@ -203,8 +264,8 @@ describe('a sound snapshot', () => {
       leaf(3, [
         { key: 'auth', value: inlineBucket([{ key: 'authEnabled', value: Buffer.from([1]) }]), bucket: true },
         { key: 'key', value: inlineBucket([]), bucket: true },
-        { key: 'lease', value: bucketAt(4), bucket: true },
         { key: 'meta', value: inlineBucket([]), bucket: true },
+        { key: 'test', value: bucketAt(4), bucket: true },
       ]),
       leaf(4, [
         { key: 'inner', value: bucketAt(5), bucket: true },
@@ -216,13 +277,13 @@ describe('a sound snapshot', () => {
     expect(facts.hash).toBe(
       slowCrc32c(
         Buffer.concat(
-          ['auth', 'authEnabled', Buffer.from([1]), 'key', 'lease', 'inner', 'row', 'v', 'meta'].map((part) =>
+          ['auth', 'authEnabled', Buffer.from([1]), 'key', 'meta', 'test', 'inner', 'row', 'v'].map((part) =>
             Buffer.from(part),
           ),
         ),
       ),
     );
-    expect(facts).toMatchObject({ totalKey: { rows: 3 }, auth: { enabled: true }, leases: 2 });
+    expect(facts).toMatchObject({ totalKey: { rows: 3 }, auth: { enabled: true } });
   });
 
   test('has members, alarms, versions and the compacted revision as its small buckets say', () => {
@@ -279,6 +340,74 @@ describe('a sound snapshot', () => {
       bootstrapClusterId: 'cdf818194e3a8c32',
       mvcc: { compactedRevision: 7 },
     });
+  });
+
+  test('is read in several walks when its keys do not fit the memory at once, with the same facts', () => {
+    const uid = 'd86af689-a947-49ac-a18d-b672ac7d12ae';
+    const elements = Array.from({ length: 120_000 }, (_, index) =>
+      keyRow(index + 2, `/registry/pods/ns-${String(index % 7)}/${String(index % 100_000)}`, 'x'.repeat(index % 50)),
+    );
+    elements.push(
+      keyRow(120_002, '/registry/namespaces/kube-system', JSON.stringify({ metadata: { uid } })),
+      keyRow(120_003, '/registry/pods/ns-1/99', null),
+      keyRow(120_004, '/registry/pods/ns-1/large', 'y'.repeat(9000)),
+    );
+    const bytes = manyLeaves(elements);
+    const atOnce = read(bytes);
+    expect(read(bytes, { maxKeySlots: 65_536 })).toEqual(atOnce);
+    expect(atOnce).toMatchObject({
+      kubernetes: { kubeSystemUid: uid },
+      inventory: { largest: expect.arrayContaining([{ key: '/registry/pods/ns-1/large', bytes: 9025 }]) as unknown },
+    });
+    expect(atOnce.totalKey.live).toBe(new Set(elements.map((element) => keyIn(element))).size - 1);
+  });
+
+  test('is read the same when its pages lie in any order, with values that go on far behind what is read at once', () => {
+    const elements = Array.from({ length: 3_000 }, (_, index) =>
+      keyRow(
+        index + 2,
+        `/registry/pods/a/${String(index)}`,
+        'v'.repeat(index % 97 === 0 ? 90_000 : (index * 37) % 3000),
+      ),
+    );
+    const inOrder = read(manyLeaves(elements));
+    const shuffled = read(manyLeaves(elements, { shuffle: true }));
+    const { largest } = shuffled.inventory;
+    expect(largest.map(({ bytes }) => bytes)).toEqual(inOrder.inventory.largest.map(({ bytes }) => bytes));
+    // Of objects of the same size, those that come first in the file are named.
+    expect(shuffled).toEqual({
+      ...inOrder,
+      trailerSha256: shuffled.trailerSha256,
+      inventory: { ...inOrder.inventory, largest },
+    });
+    expect(inOrder.hash).toBe(
+      slowCrc32c(
+        Buffer.concat(
+          ['key', ...elements.flatMap(({ key, value = '' }) => [key, value]), 'meta'].map((part) => Buffer.from(part)),
+        ),
+      ),
+    );
+  });
+
+  test('may have removed more members than are listed', () => {
+    const removed = Array.from({ length: 1_200 }, (_, index) => ({
+      key: (0x1000 + index).toString(16),
+      value: 'removed',
+    }));
+    const facts = read(
+      snapshot(
+        ...metas(4 + leaf(4, removed).length / PAGE_SIZE),
+        freeList(2, []),
+        leaf(3, [
+          { key: 'key', value: inlineBucket([]), bucket: true },
+          { key: 'members_removed', value: bucketAt(4), bucket: true },
+          { key: 'meta', value: inlineBucket([]), bucket: true },
+        ]),
+        leaf(4, removed),
+      ),
+    );
+    expect(facts.removedMembers).toHaveLength(1_000);
+    expect(facts.buckets.find(({ name }) => name === 'members_removed')?.rows).toBe(1_200);
   });
 
   test('is read the same when the caller has hashed it before', () => {
@@ -598,6 +727,38 @@ describe('a damaged snapshot is refused, with the page and what is wrong', () =>
       /18 bytes is no revision/,
     ],
     [
+      'a number of more than 64 bits',
+      () =>
+        smallSnapshot([
+          { key: keyRow(2, 'a', 'b').key, value: Buffer.from([2 << 3, ...Array<number>(9).fill(0xff), 0x7f]) },
+        ]),
+      'bad-content',
+      /revision 2: got 11 bytes that are no key and value/,
+    ],
+    [
+      'a bucket among the revisions',
+      () => smallSnapshot([{ key: keyRow(2, 'a', 'b').key, value: bucketAt(0), bucket: true }]),
+      'bad-content',
+      /bucket 'key': got a bucket in it/,
+    ],
+    [
+      'a lease whose id is none',
+      () => snapshot(...metas(4), freeList(2, []), withBucket('lease', [{ key: 'four', value: '' }])),
+      'bad-content',
+      /bucket 'lease': got a row whose key has 4 bytes, expected the 8 of a lease id/,
+    ],
+    [
+      'a user that is no message',
+      () =>
+        snapshot(
+          ...metas(4),
+          freeList(2, []),
+          withBucket('authUsers', [{ key: 'root', value: Buffer.from([0x0a, 9]) }]),
+        ),
+      'bad-content',
+      /bucket 'authUsers': got a row of 2 bytes that is no protobuf message/,
+    ],
+    [
       'a row that is no key and value',
       () => smallSnapshot([{ key: keyRow(2, 'a', 'b').key, value: Buffer.from([0x0a, 0x50, 1]) }]),
       'bad-content',
@@ -627,6 +788,30 @@ describe('a damaged snapshot is refused, with the page and what is wrong', () =>
     expect(error.damage).toBe(damage);
     expect(error.message).toMatch(message);
     expect(error.message).not.toContain('/registry/');
+  });
+
+  test('a way down that would have to keep more than 4 MB of keys is refused before the memory is used', () => {
+    const key = 'k'.repeat(30_000);
+    const long = (id: number, next: number) =>
+      branch(id, [...Array.from({ length: 60 }, (_, index) => ({ key: `${key}${String(100 + index)}`, page: next }))]);
+    const pages: Buffer[] = [];
+    let id = 4;
+    for (let level = 0; level < 4; level++) {
+      const page = long(id, id + Math.ceil((60 * 30_100) / PAGE_SIZE));
+      pages.push(page);
+      id += page.length / PAGE_SIZE;
+    }
+    expect(pages[0]?.length).toBeGreaterThan(1_800_000);
+    const chain = pages.map(
+      (_, index) => 4 + pages.slice(0, index).reduce((sum, page) => sum + page.length / PAGE_SIZE, 0),
+    );
+    const linked = chain.map((at, index) => long(at, chain[index + 1] ?? 4));
+    const bytes = snapshot(...metas(id), freeList(2, []), root(), ...linked);
+    expect(refusal(bytes).message).toMatch(/bytes of keys on the way to it, expected at most 4194304/);
+  });
+
+  test('what is no file is neither judged nor waited for', () => {
+    expect(() => readSnapshot(dir)).toThrow(/got a directory, pipe or device, expected a regular file/);
   });
 
   test('buckets nested without end are refused before the stack is', () => {
