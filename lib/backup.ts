@@ -1,7 +1,7 @@
 import { Duration, Size, Stack } from 'aws-cdk-lib';
 import { PolicyStatement } from 'aws-cdk-lib/aws-iam';
 import { Construct } from 'constructs';
-import type { Cluster } from './config';
+import { type Cluster, longestDays } from './config';
 import { ScriptDocument } from './script-document';
 import { ServiceFunction } from './service-function';
 import type { Store } from './store';
@@ -107,6 +107,7 @@ export class Backup extends Construct {
         CONTROL_PLANE_TAGS: JSON.stringify(cluster.controlPlaneTags),
         ACKNOWLEDGED_MEMBERS: String(cluster.acknowledgedMembers ?? 0),
         ACKNOWLEDGED_TOOLS: cluster.acknowledgedTools.join(' '),
+        MAX_KEEP_DAYS: String(longestDays(cluster)),
         BUCKET: store.bucket.bucketName,
         BUCKET_OWNER: Stack.of(this).account,
         SNAPSHOT_KEY_ARN: store.snapshotKey.keyArn,

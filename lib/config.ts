@@ -1,5 +1,7 @@
 import { Duration } from 'aws-cdk-lib';
 import * as z from 'zod';
+import { BACKUP_ID_PATTERN } from '../lambda/shared/backup-id';
+import { type Keep, keptDays, type RetentionClass, RETENTIONS } from '../lambda/shared/retention';
 import { shortestInterval } from './schedule-expression';
 
 /** One cluster to back up. Only `name` and `controlPlaneTags` are required; every default lives in this file. */
@@ -53,11 +55,42 @@ export interface ClusterEntry {
   readonly maximumEventAge?: Duration;
 
   /**
-   * Default Object Lock (governance) of every object in the bucket, in days.
+   * How long verified backups are kept, by class; what is left out has its default. 0 switches `hourlyHours`, `dailyDays`, `weeklyWeeks` or
+   * `monthlyMonths` off. A month is 31 days. S3 counts whole days and rounds up: docs/retention.md says what is really kept.
    *
-   * @default - 2, as long as the hourly class is kept
+   * @default - 48 hours, 7 days, 4 weeks, 6 months; 30 days each for on-demand backups and for what a restore replaced
+   */
+  readonly keep?: Partial<Keep>;
+
+  /**
+   * Storage class of monthly backups from their 31st day on. It has to be paid for at least 30 days (STANDARD_IA) or 90 days (GLACIER_IR),
+   * and each read of one costs more.
+   *
+   * @default - they stay in S3 Standard
+   */
+  readonly monthlyStorageClass?: 'STANDARD_IA' | 'GLACIER_IR';
+
+  /**
+   * Default Object Lock (governance) of every object in the bucket, in days. Verify locks a proven backup for as long as its class is kept.
+   *
+   * @default - as long as the hourly class is kept, in whole days
    */
   readonly lockDays?: number;
+
+  /**
+   * Backup ids from which on backups are held only against each other: after a restore that was done by hand, a rebuilt cluster or a new CA.
+   * At most 50.
+   *
+   * @default - none: a backup whose identity or revision does not follow from the last one is not verified
+   */
+  readonly acknowledgedTimelines?: readonly string[];
+
+  /**
+   * A backup that has this many percent fewer live keys than the last one has the finding `keys-lost`.
+   *
+   * @default - 20
+   */
+  readonly keysLostPercent?: number;
 
   /**
    * A node whose disk a snapshot would fill beyond this percentage refuses to take one.
@@ -105,11 +138,44 @@ export interface ClusterEntry {
   readonly existingAnnouncementKeyArn?: string;
 
   /**
+   * ARN of an ECC_NIST_P256 signing key to sign receipts with instead of a new one.
+   *
+   * @default - the stack creates a key, and keeps it when the stack is deleted
+   */
+  readonly existingReceiptKeyArn?: string;
+
+  /**
+   * A bucket to which S3 copies everything, in another region or account: what the stack of an entry in the table of replicas has made and
+   * prints. Needs `account` and `region`. Not with `existingBucketName`.
+   *
+   * @default - no replica
+   */
+  readonly replica?: ReplicaTarget;
+
+  /**
    * Tags for everything in the stack.
    *
    * @default - none
    */
   readonly tags?: Readonly<Record<string, string>>;
+}
+
+/** Where replicas go. */
+export interface ReplicaTarget {
+  /** Output `ReplicaBucketName`; a bucket of somebody else has to be as `lib/replica.ts` makes it. */
+  readonly bucketName: string;
+  /** Output `ReplicaKeyArn`: encrypts the replicas, and says which account and region they are in. */
+  readonly keyArn: string;
+}
+
+/** One bucket for replicas, with a stack and a key of its own, in an account and region that are not the cluster's. */
+export interface ReplicaEntry {
+  /** Name of the cluster in the table of clusters, which must have `account` and `region`. */
+  readonly name: string;
+  /** AWS account of the replicas, 12 digits. */
+  readonly account: string;
+  /** AWS region of the replicas. */
+  readonly region: string;
 }
 
 type WithoutDefault =
@@ -119,19 +185,26 @@ type WithoutDefault =
   | 'acknowledgedMembers'
   | 'existingBucketName'
   | 'existingSnapshotKeyArn'
-  | 'existingAnnouncementKeyArn';
+  | 'existingAnnouncementKeyArn'
+  | 'existingReceiptKeyArn'
+  | 'monthlyStorageClass'
+  | 'replica';
 
 /** A checked cluster entry with every default filled in. */
-export type Cluster = Required<Omit<ClusterEntry, WithoutDefault>> & Pick<ClusterEntry, WithoutDefault>;
+export type Cluster = Required<Omit<ClusterEntry, WithoutDefault | 'keep'>> &
+  Pick<ClusterEntry, WithoutDefault> & { readonly keep: Keep };
 
-/** Thrown when the table of clusters is wrong; `problems` lists every one, each with the value got and the value expected. */
+/** Thrown when the table of clusters, or that of replicas, is wrong; `problems` lists every one, each with the value got and the value expected. */
 export class ConfigError extends Error {
   override readonly name = 'ConfigError';
 
-  constructor(readonly problems: readonly string[]) {
+  constructor(
+    readonly problems: readonly string[],
+    table = 'the table of clusters',
+  ) {
     super(
       [
-        `the table of clusters has ${problems.length === 1 ? '1 problem' : `${String(problems.length)} problems`}:`,
+        `${table} has ${problems.length === 1 ? '1 problem' : `${String(problems.length)} problems`}:`,
         ...problems.map((problem) => `  - ${problem}`),
         'correct these in bin/etcd-backup.ts and synthesize again',
       ].join('\n'),
@@ -150,7 +223,26 @@ const SHORTEST_INTERVAL_MINUTES = 5;
 const ACKNOWLEDGED_TOOLS_LIMIT = 12;
 const ACKNOWLEDGED_TOOLS_EXPECTED = `a list of at most ${String(ACKNOWLEDGED_TOOLS_LIMIT)} SHA-256 hashes`;
 
+// 18 bytes each, in the same 4 KB.
+const ACKNOWLEDGED_TIMELINES_LIMIT = 50;
+const ACKNOWLEDGED_TIMELINES_EXPECTED = `a list of at most ${String(ACKNOWLEDGED_TIMELINES_LIMIT)} backup ids`;
+
 const MINUTES_PER_DAY = 24 * 60;
+const LONGEST_DAYS = 3650;
+
+/** Age at which a monthly backup moves to its storage class: the least that S3 takes for STANDARD_IA. */
+export const MONTHLY_TRANSITION_DAYS = 30;
+/** What S3 has paid for at least once an object is there. */
+const MINIMUM_STORAGE_DAYS = { STANDARD_IA: 30, GLACIER_IR: 90 } as const;
+
+/** The longest that any class of this cluster is kept, which is the longest that anything can be locked. In days. */
+export function longestDays({ keep, lockDays }: Pick<Cluster, 'keep' | 'lockDays'>): number {
+  return Math.max(lockDays, ...CLASSES.map((name) => keptDays(name, keep)));
+}
+
+const CLASSES = RETENTIONS.filter(
+  (retention): retention is RetentionClass => !['pending', 'failed', 'latest'].includes(retention),
+);
 
 function text(pattern: RegExp, expected: string) {
   return z.string(expected).regex(pattern, expected);
@@ -188,7 +280,29 @@ function isTimeZone(name: string): boolean {
   }
 }
 
+const BACKUP_ID = 'a backup id that is a time, for example 20261120T140000Z';
+
+function isBackupId(id: string): boolean {
+  const time = id.replace(/^(....)(..)(..)T(..)(..)(..)Z$/, '$1-$2-$3T$4:$5:$6.000Z');
+  return BACKUP_ID_PATTERN.test(id) && !Number.isNaN(Date.parse(time)) && new Date(time).toISOString() === time;
+}
+
 const SCHEDULE_EXPECTED = `cron(minutes hours day-of-month month day-of-week year) or rate(value unit), not more often than every ${String(SHORTEST_INTERVAL_MINUTES)} minutes, for example ${DEFAULT_SCHEDULE}`;
+
+const KEEP = z.strictObject(
+  {
+    hourlyHours: wholeNumber({ min: 0, max: LONGEST_DAYS * 24 }).default(48),
+    dailyDays: wholeNumber({ min: 0, max: LONGEST_DAYS }).default(7),
+    weeklyWeeks: wholeNumber({ min: 0, max: Math.floor(LONGEST_DAYS / 7) }).default(4),
+    monthlyMonths: wholeNumber({ min: 0, max: Math.floor(LONGEST_DAYS / 31) }).default(6),
+    onDemandDays: wholeNumber({ min: 1, max: LONGEST_DAYS }).default(30),
+    preRestoreDays: wholeNumber({ min: 1, max: LONGEST_DAYS }).default(30),
+  },
+  {
+    error: (issue) =>
+      issue.code === 'unrecognized_keys' ? undefined : 'an object such as { hourlyHours: 48, dailyDays: 7 }',
+  },
+);
 
 const clusterEntry = z
   .strictObject(
@@ -207,8 +321,8 @@ const clusterEntry = z
         (tags) => Object.keys(tags).length > 0,
         'at least one tag, for example { "k8s.io/role/control-plane": "1" }',
       ),
-      account: text(/^[0-9]{12}$/, 'an account id of 12 digits').optional(),
-      region: text(/^[a-z]{2}(-[a-z]+)+-[0-9]{1,2}$/, 'a region, for example eu-central-1').optional(),
+      account: account().optional(),
+      region: region().optional(),
       schedule: z
         .string(SCHEDULE_EXPECTED)
         .refine((expression) => {
@@ -222,19 +336,34 @@ const clusterEntry = z
         .default('UTC'),
       flexibleWindow: minutes({ min: 1, max: MINUTES_PER_DAY }).optional(),
       maximumEventAge: minutes({ min: 1, max: MINUTES_PER_DAY }).optional(),
-      lockDays: wholeNumber({ min: 1, max: 36_500 }).default(2),
+      keep: KEEP.prefault({}),
+      monthlyStorageClass: z
+        .enum(['STANDARD_IA', 'GLACIER_IR'], "'STANDARD_IA' or 'GLACIER_IR', or nothing for S3 Standard")
+        .optional(),
+      lockDays: wholeNumber({ min: 1, max: LONGEST_DAYS }).optional(),
+      acknowledgedTimelines: z
+        .array(z.string(BACKUP_ID).refine(isBackupId, BACKUP_ID), ACKNOWLEDGED_TIMELINES_EXPECTED)
+        .refine((ids) => ids.length <= ACKNOWLEDGED_TIMELINES_LIMIT, ACKNOWLEDGED_TIMELINES_EXPECTED)
+        .default([]),
+      keysLostPercent: wholeNumber({ min: 1, max: 100 }).default(20),
       diskLimitPercent: wholeNumber({ min: 10, max: 95 }).default(80),
       acknowledgedMembers: wholeNumber({ min: 1, max: 99 }).optional(),
       acknowledgedTools: z
         .array(text(/^[0-9a-f]{64}$/, 'a SHA-256 hash of 64 lower case hex digits'), ACKNOWLEDGED_TOOLS_EXPECTED)
         .refine((tools) => tools.length <= ACKNOWLEDGED_TOOLS_LIMIT, ACKNOWLEDGED_TOOLS_EXPECTED)
         .default([]),
-      existingBucketName: text(
-        /^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$/,
-        'a bucket name of 3 to 63 lower case letters, digits, dots and hyphens',
-      ).optional(),
+      existingBucketName: bucketName().optional(),
       existingSnapshotKeyArn: keyArn().optional(),
       existingAnnouncementKeyArn: keyArn().optional(),
+      existingReceiptKeyArn: keyArn().optional(),
+      replica: z
+        .strictObject(
+          { bucketName: bucketName(), keyArn: keyArn() },
+          {
+            error: (issue) => (issue.code === 'unrecognized_keys' ? undefined : 'an object with bucketName and keyArn'),
+          },
+        )
+        .optional(),
       tags: tagMap({
         key: /^(?!aws:).{1,128}$/i,
         keyExpected: 'a tag name of 1 to 128 characters that does not begin with aws:',
@@ -245,6 +374,14 @@ const clusterEntry = z
     { error: (issue) => (issue.code === 'unrecognized_keys' ? undefined : 'an object with name and controlPlaneTags') },
   )
   .check((context) => {
+    context.issues.push(
+      ...[...retentionProblems(context.value), ...replicaProblems(context.value)].map(({ path, input, message }) => ({
+        code: 'custom' as const,
+        path: [...path],
+        input,
+        message,
+      })),
+    );
     // The interval limits both ages: an older trigger would start beside, or after, the one that follows it.
     const interval = shortestInterval(context.value.schedule);
     if (interval === undefined) {
@@ -262,6 +399,138 @@ const clusterEntry = z
       }
     }
   });
+
+interface Problem {
+  readonly path: readonly string[];
+  readonly input: unknown;
+  /** What is expected, and why. */
+  readonly message: string;
+}
+
+/** The classes that scheduled backups get, from the shortest to the longest: field, minutes of its unit, and word. */
+const SCHEDULED_CLASSES = [
+  { name: 'hourly', field: 'hourlyHours', unitMinutes: 60, unit: 'hours' },
+  { name: 'daily', field: 'dailyDays', unitMinutes: MINUTES_PER_DAY, unit: 'days' },
+  { name: 'weekly', field: 'weeklyWeeks', unitMinutes: 7 * MINUTES_PER_DAY, unit: 'weeks' },
+  { name: 'monthly', field: 'monthlyMonths', unitMinutes: 31 * MINUTES_PER_DAY, unit: 'months of 31 days' },
+] as const;
+
+/** Settings of retention that fight each other. */
+function retentionProblems(entry: {
+  readonly keep: Keep;
+  readonly schedule: string;
+  readonly lockDays?: number | undefined;
+  readonly monthlyStorageClass?: 'STANDARD_IA' | 'GLACIER_IR' | undefined;
+}): Problem[] {
+  const { keep, lockDays, monthlyStorageClass } = entry;
+  const problems: Problem[] = [];
+  const on = SCHEDULED_CLASSES.filter(({ field }) => keep[field] > 0);
+  const interval = shortestInterval(entry.schedule);
+
+  for (const [position, { name, field, unitMinutes, unit }] of on.entries()) {
+    const path = ['keep', field];
+    const input = keep[field];
+    // What expires before the next backup comes leaves a gap that the class is there to fill.
+    if (interval !== undefined && input * unitMinutes < interval) {
+      problems.push({
+        path,
+        input,
+        message: `at least ${String(Math.ceil(interval / unitMinutes))} ${unit}, since the schedule leaves ${String(interval)} minutes between two backups, or 0 to switch the class off`,
+      });
+    }
+    // The first backup of a day is daily and not hourly: it would be gone before the hourly ones beside it.
+    const below = on[position - 1];
+    if (below !== undefined && keptDays(name, keep) < keptDays(below.name, keep)) {
+      problems.push({
+        path,
+        input,
+        message: `at least as long as ${below.field}, which is ${String(keptDays(below.name, keep))} days, because a backup that is ${name} is not ${below.name} as well; or 0 to switch the class off`,
+      });
+    }
+  }
+
+  // Lifecycle deletes nothing that is locked: it would be kept, and paid for, longer than keep says.
+  const hourlyDays = keptDays('hourly', keep);
+  if (lockDays !== undefined && lockDays > hourlyDays) {
+    problems.push({
+      path: ['lockDays'],
+      input: lockDays,
+      message: `at most ${String(hourlyDays)}, the whole days for which hourly backups are kept: what is locked does not expire; keep.hourlyHours sets that`,
+    });
+  }
+
+  if (monthlyStorageClass !== undefined) {
+    const least = MONTHLY_TRANSITION_DAYS + MINIMUM_STORAGE_DAYS[monthlyStorageClass];
+    if (keep.monthlyMonths * 31 < least) {
+      problems.push({
+        path: ['monthlyStorageClass'],
+        input: monthlyStorageClass,
+        message: `keep.monthlyMonths of at least ${String(Math.ceil(least / 31))} with it, got ${String(keep.monthlyMonths)}: an object moves after ${String(MONTHLY_TRANSITION_DAYS)} days and is paid for ${String(MINIMUM_STORAGE_DAYS[monthlyStorageClass])} days from then on`,
+      });
+    }
+  }
+  return problems;
+}
+
+function replicaProblems(entry: {
+  readonly account?: string | undefined;
+  readonly region?: string | undefined;
+  readonly existingBucketName?: string | undefined;
+  readonly replica?: ReplicaTarget | undefined;
+}): Problem[] {
+  const { replica } = entry;
+  if (replica === undefined) {
+    return [];
+  }
+  const problems: Problem[] = [];
+  if (entry.existingBucketName !== undefined) {
+    problems.push({
+      path: ['replica'],
+      input: replica,
+      message:
+        'none with existingBucketName: the stack changes nothing on a bucket that it adopts, so its owner has it replicated',
+    });
+  }
+  for (const field of ['account', 'region'] as const) {
+    if (entry[field] === undefined) {
+      problems.push({
+        path: [field],
+        input: undefined,
+        message: `the cluster's own ${field}, which a cluster with a replica has to name: the other side lets in only that`,
+      });
+    }
+  }
+  const target = placeOf(replica.keyArn);
+  if (target?.account === entry.account && target?.region === entry.region) {
+    problems.push({
+      path: ['replica', 'keyArn'],
+      input: replica.keyArn,
+      message: 'a key in another account or region than the cluster: beside the original a replica is lost with it',
+    });
+  }
+  return problems;
+}
+
+/** The account and region in a key's ARN; undefined when it is none. */
+export function placeOf(keyArn: string): { readonly account: string; readonly region: string } | undefined {
+  const [, , , region, account] = keyArn.split(':');
+  return region === undefined || account === undefined ? undefined : { account, region };
+}
+
+function account() {
+  return text(/^[0-9]{12}$/, 'an account id of 12 digits');
+}
+
+function region() {
+  return text(/^[a-z]{2}(-[a-z]+)+-[0-9]{1,2}$/, 'a region, for example eu-central-1');
+}
+
+function bucketName() {
+  return text(
+    /^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$/,
+    'a bucket name of 3 to 63 lower case letters, digits, dots and hyphens',
+  );
+}
 
 function keyArn() {
   return text(
@@ -287,7 +556,7 @@ export function readClusters(entries: readonly ClusterEntry[]): Cluster[] {
     const label = clusterLabel(entry, position);
     const result = clusterEntry.safeParse(entry, { reportInput: true });
     if (result.success) {
-      clusters.push(withMaximumEventAge(result.data));
+      clusters.push(withDerivedDefaults(result.data));
     } else {
       problems.push(...result.error.issues.flatMap((issue) => describe(issue, label, entry)));
     }
@@ -317,13 +586,75 @@ export function readClusters(entries: readonly ClusterEntry[]): Cluster[] {
   return clusters;
 }
 
+const replicaEntry = z.strictObject(
+  { name: z.string('the name of a cluster'), account: account(), region: region() },
+  { error: (issue) => (issue.code === 'unrecognized_keys' ? undefined : 'an object with name, account and region') },
+);
+
+/** A checked replica, with the cluster that it is of. */
+export interface Replica {
+  readonly cluster: Cluster;
+  /** Account and region of the cluster. */
+  readonly source: { readonly account: string; readonly region: string };
+  readonly account: string;
+  readonly region: string;
+}
+
+/**
+ * Checks the table of replicas against that of the clusters.
+ *
+ * @throws ConfigError listing every problem of every replica
+ */
+export function readReplicas(entries: readonly ReplicaEntry[], clusters: readonly Cluster[]): Replica[] {
+  const problems: string[] = [];
+  const replicas: Replica[] = [];
+  for (const [position, entry] of entries.entries()) {
+    const label = `replicas[${String(position)}]`;
+    const result = replicaEntry.safeParse(entry, { reportInput: true });
+    if (!result.success) {
+      problems.push(
+        ...result.error.issues.flatMap((issue) => describe(issue, label, entry, Object.keys(replicaEntry.shape))),
+      );
+      continue;
+    }
+    const { name, account, region } = result.data;
+    const cluster = clusters.find((one) => one.name === name);
+    if (cluster?.account === undefined || cluster.region === undefined) {
+      problems.push(
+        `${label}.name: got ${show(name)}, expected a cluster of the table of clusters that has account and region`,
+      );
+      continue;
+    }
+    if (cluster.account === account && cluster.region === region) {
+      problems.push(
+        `${label}: got account ${account} and region ${region}, expected others than those of ${name}: beside the original a replica is lost with it`,
+      );
+    }
+    const target = cluster.replica === undefined ? undefined : placeOf(cluster.replica.keyArn);
+    if (target !== undefined && (target.account !== account || target.region !== region)) {
+      problems.push(
+        `${label}: got account ${account} and region ${region}, expected ${target.account} and ${target.region}, where the key of ${name}.replica is`,
+      );
+    }
+    if (replicas.some((other) => other.cluster.name === name)) {
+      problems.push(`${label}.name: got ${show(name)}, expected a cluster that no other replica has`);
+    }
+    replicas.push({ cluster, source: { account: cluster.account, region: cluster.region }, account, region });
+  }
+  if (problems.length > 0) {
+    throw new ConfigError(problems, 'the table of replicas');
+  }
+  return replicas;
+}
+
 type CheckedEntry = z.output<typeof clusterEntry>;
 
-function withMaximumEventAge(entry: CheckedEntry): Cluster {
-  const { maximumEventAge, ...rest } = entry;
+function withDerivedDefaults(entry: CheckedEntry): Cluster {
+  const { maximumEventAge, lockDays, ...rest } = entry;
   const half = Math.floor((shortestInterval(entry.schedule) ?? MINUTES_PER_DAY) / 2);
   return {
     ...definedOnly(rest),
+    lockDays: lockDays ?? keptDays('hourly', entry.keep),
     maximumEventAge: maximumEventAge ?? Duration.minutes(Math.min(half, DEFAULT_MAXIMUM_EVENT_AGE_MINUTES)),
   };
 }
@@ -344,18 +675,34 @@ function clusterLabel(entry: unknown, position: number): string {
   return textOf(entry, 'name') ?? `clusters[${String(position)}]`;
 }
 
-function describe(issue: z.core.$ZodIssue, label: string, entry: unknown): string[] {
+function describe(
+  issue: z.core.$ZodIssue,
+  label: string,
+  entry: unknown,
+  known: readonly string[] = Object.keys(clusterEntry.shape),
+): string[] {
   const path = [label, ...issue.path.map(String)].join('.');
   if (issue.code === 'unrecognized_keys') {
     return issue.keys.map(
       (key) =>
-        `${path}.${key}: got ${show(valueAt(entry, [...issue.path, key]))}, expected no such field; known are ${Object.keys(clusterEntry.shape).join(', ')}`,
+        `${path}.${key}: got ${show(valueAt(entry, [...issue.path, key]))}, expected no such field; known are ${knownAt(issue.path, known).join(', ')}`,
     );
   }
   if (issue.code === 'invalid_key') {
     return issue.issues.map((inner) => `${path}: got ${show(issue.path.at(-1))}, expected ${inner.message}`);
   }
-  return [`${path}: got ${show(valueAt(entry, issue.path))}, expected ${issue.message}`];
+  const given = valueAt(entry, issue.path);
+  const got = given === undefined && issue.input !== undefined ? `the default ${show(issue.input)}` : show(given);
+  return [`${path}: got ${got}, expected ${issue.message}`];
+}
+
+const NESTED_FIELDS: Readonly<Record<string, readonly string[]>> = {
+  keep: Object.keys(KEEP.shape),
+  replica: ['bucketName', 'keyArn'],
+};
+
+function knownAt(path: readonly PropertyKey[], known: readonly string[]): readonly string[] {
+  return path.length === 0 ? known : (NESTED_FIELDS[String(path[0])] ?? known);
 }
 
 function valueAt(entry: unknown, path: readonly PropertyKey[]): unknown {

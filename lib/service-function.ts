@@ -17,6 +17,12 @@ export interface ServiceFunctionProps {
   readonly environment: Readonly<Record<string, string>>;
   readonly timeout: Duration;
   readonly memory: Size;
+  /**
+   * Size of `/tmp`.
+   *
+   * @default - 512 MB, the least that Lambda has
+   */
+  readonly disk?: Size;
   /** For logs and metrics. */
   readonly clusterName: string;
 }
@@ -60,6 +66,7 @@ export class ServiceFunction extends Construct {
       architecture: Architecture.ARM_64,
       timeout: props.timeout,
       memorySize: props.memory.toMebibytes(),
+      ...(props.disk === undefined ? {} : { ephemeralStorageSize: props.disk }),
       role: this.role,
       logGroup: logs,
       environment: {

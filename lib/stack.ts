@@ -4,6 +4,7 @@ import { Backup } from './backup';
 import type { Cluster } from './config';
 import { Schedule } from './schedule';
 import { Store } from './store';
+import { Verify } from './verify';
 
 export interface EtcdBackupStackProps {
   readonly cluster: Cluster;
@@ -28,7 +29,9 @@ export class EtcdBackupStack extends Stack {
     const store = new Store(this, 'Store', { cluster });
     const backup = new Backup(this, 'Backup', { cluster, store });
     new Schedule(this, 'Schedule', { cluster, target: backup.service.function });
+    const verify = new Verify(this, 'Verify', { cluster, store });
 
     new CfnOutput(this, 'BackupFunctionName', { value: backup.service.function.functionName });
+    new CfnOutput(this, 'VerifyFunctionName', { value: verify.service.function.functionName });
   }
 }

@@ -18,13 +18,16 @@ import {
   type LifecycleRule,
   ObjectLockRetention,
   ObjectOwnership,
+  StorageClass,
 } from 'aws-cdk-lib/aws-s3';
 import { Construct } from 'constructs';
-import type { Cluster } from './config';
+import { keptDays, type Retention, type RetentionClass, RETENTIONS } from '../lambda/shared/retention';
+import { type Cluster, longestDays, MONTHLY_TRANSITION_DAYS } from './config';
+import { Replication } from './replication';
 import { acknowledgeWildcard } from './wildcard';
 
 /** What lies under one prefix of the bucket, each written by one role only. */
-export type Prefix = 'snapshots' | 'announcements' | 'tools';
+export type Prefix = 'snapshots' | 'announcements' | 'receipts' | 'restores' | 'tools';
 
 /** What the steps need to know of the bucket, created or adopted. */
 export type StoreBucket = Pick<IBucket, 'arnForObjects' | 'bucketArn' | 'bucketName'>;
@@ -36,33 +39,58 @@ export interface StoreProps {
 // Expiry puts a delete marker first; this is how long the version under it can still be brought back.
 const NONCURRENT = Duration.days(7);
 
+// Verify itself may be broken for weeks before somebody repairs it.
+const PENDING_DAYS = 35;
+// For a look at what is wrong with it.
+const FAILED_DAYS = 7;
+
 /**
  * What expires, by the tag `retention` that a snapshot carries. No rule that expires versions is without a tag under `snapshots/`, so
- * the newest verified backup (`latest`) outlives any outage, even when somebody puts a delete marker over it.
+ * the newest verified backup (`latest`) outlives any outage, even when somebody puts a delete marker over it. Receipts and tools have no
+ * rule: they are small, and a receipt is the record of what was proven.
  */
-const LIFECYCLE_RULES: readonly LifecycleRule[] = [
-  // Verify itself may be broken for weeks before somebody repairs it.
-  expireSnapshots('pending', Duration.days(35)),
-  expireSnapshots('failed', Duration.days(7)),
-  {
-    id: 'announcements',
-    prefix: 'announcements/',
-    // Read by verify at the latest while a snapshot is pending; what matters of it afterwards is in the receipt.
-    expiration: Duration.days(35),
-    noncurrentVersionExpiration: NONCURRENT,
-  },
-  // Removes no version: only markers that hide nothing any more, and parts that no upload will use.
-  { id: 'leftovers', expiredObjectDeleteMarker: true, abortIncompleteMultipartUploadAfter: Duration.days(1) },
-];
+export function lifecycleRules(cluster: Cluster): LifecycleRule[] {
+  return [
+    ...RETENTIONS.filter((retention) => retention !== 'latest').map((retention) => expireSnapshots(retention, cluster)),
+    {
+      id: 'announcements',
+      prefix: 'announcements/',
+      // Read by verify at the latest while a snapshot is pending; what matters of it afterwards is in the receipt.
+      expiration: Duration.days(PENDING_DAYS),
+      noncurrentVersionExpiration: NONCURRENT,
+    },
+    // Removes no version: only markers that hide nothing any more, and parts that no upload will use.
+    { id: 'leftovers', expiredObjectDeleteMarker: true, abortIncompleteMultipartUploadAfter: Duration.days(1) },
+  ];
+}
 
-function expireSnapshots(retention: string, expiration: Duration): LifecycleRule {
+function expireSnapshots(retention: Exclude<Retention, 'latest'>, cluster: Cluster): LifecycleRule {
+  const storageClass = retention === 'monthly' ? cluster.monthlyStorageClass : undefined;
   return {
     id: `snapshots-${retention}`,
     prefix: 'snapshots/',
     tagFilters: { retention },
-    expiration,
+    // Also for a class that is off: objects of the time when it was on have to go, once their lock lets them.
+    expiration: Duration.days(expiryDays(retention, cluster)),
     noncurrentVersionExpiration: NONCURRENT,
+    ...(storageClass === undefined
+      ? {}
+      : {
+          transitions: [
+            {
+              storageClass: new StorageClass(storageClass),
+              transitionAfter: Duration.days(MONTHLY_TRANSITION_DAYS),
+            },
+          ],
+        }),
   };
+}
+
+function expiryDays(retention: Exclude<Retention, 'latest'>, { keep }: Cluster): number {
+  if (retention === 'pending') {
+    return PENDING_DAYS;
+  }
+  return retention === 'failed' ? FAILED_DAYS : keptDays(retention satisfies RetentionClass, keep);
 }
 
 const TAG_ACTIONS = ['s3:PutObjectTagging', 's3:PutObjectVersionTagging'];
@@ -71,29 +99,35 @@ const TAG_ACTIONS = ['s3:PutObjectTagging', 's3:PutObjectVersionTagging'];
 const WRITE_ACTIONS = ['s3:PutObject', ...TAG_ACTIONS];
 
 /**
- * The bucket, the key that encrypts what is in it, the key that signs announcements, and who may write where.
+ * The bucket, the key that encrypts what is in it, the keys that sign announcements and receipts, and who may write where.
  *
- * Each of the three can be adopted instead, for instance after the stack was deleted, which keeps them. The stack changes nothing on what
+ * Each of the four can be adopted instead, for instance after the stack was deleted, which keeps them. The stack changes nothing on what
  * it adopts, so its owner sees to the following.
  *
- * - Bucket: versioning, Object Lock with a default retention, all public access blocked, Bucket Key off (a put would have the wrong
- *   encryption context and be denied), events to EventBridge, the lifecycle rules of this file, and a bucket policy with the statements
- *   of the output `BucketPolicy`.
+ * - Bucket: versioning, Object Lock with a default retention of `lockDays`, all public access blocked, Bucket Key off (a put would have
+ *   the wrong encryption context and be denied), events to EventBridge (without them nothing is ever verified), the lifecycle rules of
+ *   this file, one for each value of the tag `retention` but `latest`, and a bucket policy with the statements of the output
+ *   `BucketPolicy`. Rules and policy follow `keep`: when that changes, they have to. Its replication is its owner's.
  * - Snapshot key: symmetric, with rotation; its policy leaves the decision to IAM (`kms:*` for the account's root, as in a new key)
  *   and names no service principal.
- * - Announcement key: ECC_NIST_P256 for SIGN_VERIFY, with the same policy.
+ * - Announcement key and receipt key: ECC_NIST_P256 for SIGN_VERIFY, with the same policy.
  */
 export class Store extends Construct {
   readonly bucket: StoreBucket;
   readonly snapshotKey: IKey;
   readonly announcementKey: IKey;
+  readonly receiptKey: IKey;
   /** The one role that may write under each prefix; a prefix that is not in here takes nothing from anybody. */
   private readonly writers = new Map<Prefix, IRole>();
+  /** The one role that may replace a tag, and lock what it tags; without it nobody may. */
+  private keeper: { readonly role: IRole; readonly prefix: Prefix } | undefined;
+  private readonly cluster: Cluster;
 
   constructor(scope: Construct, id: string, props: StoreProps) {
     super(scope, id);
 
     const { cluster } = props;
+    this.cluster = cluster;
 
     this.snapshotKey =
       cluster.existingSnapshotKeyArn === undefined
@@ -103,6 +137,10 @@ export class Store extends Construct {
       cluster.existingAnnouncementKeyArn === undefined
         ? this.createAnnouncementKey(cluster)
         : Key.fromKeyArn(this, 'AnnouncementKey', cluster.existingAnnouncementKeyArn);
+    this.receiptKey =
+      cluster.existingReceiptKeyArn === undefined
+        ? this.createReceiptKey(cluster)
+        : Key.fromKeyArn(this, 'ReceiptKey', cluster.existingReceiptKeyArn);
     this.bucket =
       cluster.existingBucketName === undefined
         ? this.createBucket(cluster)
@@ -113,6 +151,7 @@ export class Store extends Construct {
     new CfnOutput(this, 'AnnouncementKeyArn', { value: this.announcementKey.keyArn }).overrideLogicalId(
       'AnnouncementKeyArn',
     );
+    new CfnOutput(this, 'ReceiptKeyArn', { value: this.receiptKey.keyArn }).overrideLogicalId('ReceiptKeyArn');
   }
 
   /** Allows one role, and by the bucket policy no other principal, to put objects under these prefixes, encrypted with the snapshot key. */
@@ -151,9 +190,22 @@ export class Store extends Construct {
    */
   grantHead(role: IRole, prefixes: readonly Prefix[]): void {
     this.allow(role, prefixes, ['s3:GetObject']);
+    this.allowList(role, prefixes, 's3:ListBucket');
+  }
+
+  private keep(role: IRole, prefix: Prefix): void {
+    if (this.keeper !== undefined && (this.keeper.role !== role || this.keeper.prefix !== prefix)) {
+      throw new Error(
+        `role that tags and locks: got a second one for ${prefix}/, expected only ${this.keeper.role.node.path} for ${this.keeper.prefix}/`,
+      );
+    }
+    this.keeper = { role, prefix };
+  }
+
+  private allowList(role: IRole, prefixes: readonly Prefix[], action: 's3:ListBucket' | 's3:ListBucketVersions'): void {
     role.addToPrincipalPolicy(
       new PolicyStatement({
-        actions: ['s3:ListBucket'],
+        actions: [action],
         resources: [this.bucket.bucketArn],
         conditions: {
           // IfExists: a GET or HEAD carries no prefix, and for a missing key S3 answers 403 instead of 404 to who may not list, which
@@ -162,6 +214,41 @@ export class Store extends Construct {
         },
       }),
     );
+  }
+
+  /**
+   * Allows one role, and by the bucket policy no other principal, to replace the tag `retention` of versions under a prefix by one of
+   * these values.
+   */
+  grantRetag(role: IRole, { prefix, retentions }: { prefix: Prefix; retentions: readonly string[] }): void {
+    this.keep(role, prefix);
+    role.addToPrincipalPolicy(
+      new PolicyStatement({
+        actions: ['s3:PutObjectVersionTagging'],
+        resources: [this.bucket.arnForObjects(`${prefix}/*`)],
+        conditions: { StringEquals: { 's3:RequestObjectTag/retention': retentions } },
+      }),
+    );
+    this.allow(role, [prefix], ['s3:GetObjectVersionTagging']);
+  }
+
+  /**
+   * Allows one role, and by the bucket policy no other principal, to lock versions under a prefix for longer: by the bucket policy for no
+   * longer than the longest that the configuration keeps anything. Shorter would be a bypass, which nobody has.
+   */
+  grantLock(role: IRole, prefix: Prefix): void {
+    this.keep(role, prefix);
+    this.allow(role, [prefix], ['s3:GetObjectRetention', 's3:PutObjectRetention']);
+  }
+
+  /** Allows a role to see all versions and delete markers under these prefixes. */
+  grantListVersions(role: IRole, prefixes: readonly Prefix[]): void {
+    this.allowList(role, prefixes, 's3:ListBucketVersions');
+  }
+
+  /** Allows a role to get objects under these prefixes by version; to read them it also needs `grantDecrypt`. */
+  grantGetVersions(role: IRole, prefixes: readonly Prefix[]): void {
+    this.allow(role, prefixes, ['s3:GetObject', 's3:GetObjectVersion']);
   }
 
   /** Allows a role to have S3 decrypt objects under these prefixes. */
@@ -213,18 +300,29 @@ export class Store extends Construct {
     return key;
   }
 
-  private createBucket({ lockDays }: Cluster): Bucket {
+  private createReceiptKey({ name }: Cluster): Key {
+    const key = new Key(this, 'ReceiptKey', {
+      description: `Signs what was proven of the backups of ${name}; without it no receipt can be checked in AWS`,
+      keySpec: KeySpec.ECC_NIST_P256,
+      keyUsage: KeyUsage.SIGN_VERIFY,
+      removalPolicy: RemovalPolicy.RETAIN,
+    });
+    pinLogicalId(key, 'ReceiptKey');
+    return key;
+  }
+
+  private createBucket(cluster: Cluster): Bucket {
     const bucket = new Bucket(this, 'Bucket', {
       versioned: true,
       objectLockEnabled: true,
-      objectLockDefaultRetention: ObjectLockRetention.governance(Duration.days(lockDays)),
+      objectLockDefaultRetention: ObjectLockRetention.governance(Duration.days(cluster.lockDays)),
       blockPublicAccess: BlockPublicAccess.BLOCK_ALL,
       objectOwnership: ObjectOwnership.BUCKET_OWNER_ENFORCED,
       encryption: BucketEncryption.KMS,
       encryptionKey: this.snapshotKey,
       // With a Bucket Key the encryption context is the bucket, and no role could be held to objects under one prefix.
       bucketKeyEnabled: false,
-      lifecycleRules: [...LIFECYCLE_RULES],
+      lifecycleRules: lifecycleRules(cluster),
       removalPolicy: RemovalPolicy.RETAIN,
     });
     pinLogicalId(bucket, 'Bucket');
@@ -237,6 +335,10 @@ export class Store extends Construct {
       reason:
         "access logs would need a second bucket that this one cannot lock; CloudTrail data events name the caller of every request and are the account's to switch on",
     });
+
+    if (cluster.replica !== undefined) {
+      new Replication(this, 'Replication', { cluster, replica: cluster.replica, bucket, key: this.snapshotKey });
+    }
 
     const policy = new CfnBucketPolicy(this, 'BucketPolicy', {
       bucket: bucket.bucketName,
@@ -259,6 +361,7 @@ export class Store extends Construct {
 
   /** Denials only: rights come from roles. S3 Lifecycle is no caller, so it still deletes. */
   private bucketPolicy(bucket: StoreBucket): PolicyDocument {
+    const { cluster } = this;
     const objects = bucket.arnForObjects('*');
     const written = [...this.writers.keys()].map((prefix) => bucket.arnForObjects(`${prefix}/*`));
     return new PolicyDocument({
@@ -279,13 +382,33 @@ export class Store extends Construct {
           resources: [objects],
         }),
         // Calling a verified snapshot pending would expire it. A PUT that brings its tag along still passes: S3 does not offer the tags
-        // of an existing object to it, and If-None-Match keeps it from one. A role that is to give snapshots their class has to be
-        // exempt from this by ArnNotEquals, and from the tag actions of DenyOtherWritersOfSnapshots.
+        // of an existing object to it, and If-None-Match keeps it from one.
         deny('DenyRetag', {
           actions: TAG_ACTIONS,
           resources: [objects],
-          conditions: { Null: { 's3:ExistingObjectTag/retention': 'false' } },
+          conditions: { Null: { 's3:ExistingObjectTag/retention': 'false' }, ...butBy(this.keeper?.role) },
         }),
+        // Who locks what is about to expire has it paid for; a default lock needs no right. A PUT with a lock of its own needs this too.
+        deny('DenyOtherLocks', {
+          actions: ['s3:PutObjectRetention'],
+          resources: [objects],
+          conditions: butBy(this.keeper?.role),
+        }),
+        // Whatever goes wrong with the one role that locks: nothing is kept longer than the configuration keeps anything.
+        deny('DenyLongLocks', {
+          actions: ['s3:PutObject', 's3:PutObjectRetention'],
+          resources: [objects],
+          conditions: {
+            NumericGreaterThan: { 's3:object-lock-remaining-retention-days': String(longestDays(cluster)) },
+          },
+        }),
+        // Two locks that have no end: S3 moves the date of an event hold on for as long as it lasts.
+        deny('DenyEventHolds', {
+          actions: ['s3:PutObject', 's3:PutObjectRetention'],
+          resources: [objects],
+          conditions: { StringEquals: { 's3:object-lock-event-hold': 'ON' } },
+        }),
+        deny('DenyLegalHolds', { actions: ['s3:PutObjectLegalHold'], resources: [objects] }),
         deny('DenyPutWithoutKey', {
           actions: ['s3:PutObject'],
           resources: [objects],
@@ -304,13 +427,7 @@ export class Store extends Construct {
           resources: [objects],
           conditions: { Null: { 's3:if-none-match': 'true' } },
         }),
-        ...[...this.writers].map(([prefix, role]) =>
-          deny(`DenyOtherWritersOf${prefix.charAt(0).toUpperCase()}${prefix.slice(1)}`, {
-            actions: WRITE_ACTIONS,
-            resources: [bucket.arnForObjects(`${prefix}/*`)],
-            conditions: { ArnNotEquals: { 'aws:PrincipalArn': role.roleArn } },
-          }),
-        ),
+        ...[...this.writers].flatMap(([prefix, role]) => this.denyOthers(bucket, prefix, role)),
         deny('DenyWriteElsewhere', {
           actions: WRITE_ACTIONS,
           notResources: written.length > 0 ? written : [bucket.bucketArn],
@@ -318,9 +435,29 @@ export class Store extends Construct {
       ],
     });
   }
+
+  /** Puts and tags under a prefix are denied to all but its writer; where another role keeps the tags, those are open to both. */
+  private denyOthers(bucket: StoreBucket, prefix: Prefix, writer: IRole): PolicyStatement[] {
+    const resources = [bucket.arnForObjects(`${prefix}/*`)];
+    const name = `${prefix.charAt(0).toUpperCase()}${prefix.slice(1)}`;
+    if (this.keeper?.prefix !== prefix) {
+      return [deny(`DenyOtherWritersOf${name}`, { actions: WRITE_ACTIONS, resources, conditions: butBy(writer) })];
+    }
+    return [
+      deny(`DenyOtherWritersOf${name}`, { actions: ['s3:PutObject'], resources, conditions: butBy(writer) }),
+      deny(`DenyOtherTagsOf${name}`, { actions: TAG_ACTIONS, resources, conditions: butBy(writer, this.keeper.role) }),
+    ];
+  }
 }
 
-function deny(sid: string, statement: PolicyStatementProps): PolicyStatement {
+/** A condition that holds for everybody but this role; without a role for everybody. */
+function butBy(...roles: readonly (IRole | undefined)[]): Record<string, unknown> {
+  const arns = roles.flatMap((role) => role?.roleArn ?? []);
+  return arns.length === 0 ? {} : { ArnNotEquals: { 'aws:PrincipalArn': arns } };
+}
+
+/** A denial for everybody, whatever IAM allows. */
+export function deny(sid: string, statement: PolicyStatementProps): PolicyStatement {
   return new PolicyStatement({ ...statement, sid, effect: Effect.DENY, principals: [new AnyPrincipal()] });
 }
 

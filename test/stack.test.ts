@@ -12,9 +12,10 @@ import {
   exampleStack,
   exampleTemplate,
   resourcesOfType,
+  theFunction,
   theResource,
 } from './lib/example-stack';
-import { bucketPolicy, everyPolicy, type Statement } from './lib/simulated-iam';
+import { bucketPolicy, everyPolicy, policiesOf, roleArn, type Statement } from './lib/simulated-iam';
 
 const template = exampleTemplate();
 
@@ -38,7 +39,7 @@ function deletingActions(from: CfnTemplate): string[] {
   return statementsOf(from)
     .flatMap(({ Action }) => Action)
     .filter((action) =>
-      /:(Delete|Bypass|Schedule|Disable|PutObjectRetention|PutObjectLegalHold|PutLifecycle|Remove|Replicate|Terminate|UpdateObjectEncryption)/.test(
+      /:(Delete|Bypass|Schedule|Disable|PutObjectLegalHold|PutBucket|PutReplication|PutLifecycle|Remove|Replicate|Terminate|UpdateObjectEncryption)/.test(
         action,
       ),
     );
@@ -102,26 +103,31 @@ describe('the stack', () => {
     expect(
       types.filter((type) => type.startsWith('Custom::') || type === 'AWS::CloudFormation::CustomResource'),
     ).toEqual([]);
-    expect(types.filter((type) => type === 'AWS::Lambda::Function')).toHaveLength(1);
+    expect(types.filter((type) => type === 'AWS::Lambda::Function')).toHaveLength(2);
   });
 
   test.each([
     ['AWS::S3::Bucket', ['Bucket']],
-    ['AWS::KMS::Key', ['SnapshotKey', 'AnnouncementKey']],
+    ['AWS::KMS::Key', ['SnapshotKey', 'AnnouncementKey', 'ReceiptKey']],
   ])('keeps %s under the same logical id for ever: another one would be a new, empty resource', (type, ids) => {
     expect(resourcesOfType(template, type).map(([id]) => id)).toEqual(ids);
   });
 
-  test.each(['Bucket', 'SnapshotKey', 'AnnouncementKey'])('retains %s when it is deleted or replaced', (id) => {
-    expect(template.Resources[id]).toMatchObject({ DeletionPolicy: 'Retain', UpdateReplacePolicy: 'Retain' });
-  });
+  test.each(['Bucket', 'SnapshotKey', 'AnnouncementKey', 'ReceiptKey'])(
+    'retains %s when it is deleted or replaced',
+    (id) => {
+      expect(template.Resources[id]).toMatchObject({ DeletionPolicy: 'Retain', UpdateReplacePolicy: 'Retain' });
+    },
+  );
 
-  test('prints the bucket, the keys and the function', () => {
+  test('prints the bucket, the keys and the functions', () => {
     expect(Object.keys(template.Outputs).sort()).toEqual([
       'AnnouncementKeyArn',
       'BackupFunctionName',
       'BucketName',
+      'ReceiptKeyArn',
       'SnapshotKeyArn',
+      'VerifyFunctionName',
     ]);
   });
 
@@ -188,17 +194,53 @@ describe('no role', () => {
     expect(deletingActions(copy)).toEqual(['s3:DeleteObject']);
   });
 
-  test('can have a stored snapshot expire: a tag is pending, and none replaces another', () => {
-    const tagging = statements.filter(({ Action }) => [Action].flat().some((action) => /Tagging/.test(action)));
-    expect(tagging.map(({ Condition }) => Condition)).toEqual([
-      { StringEquals: { 's3:RequestObjectTag/retention': 'pending' } },
+  test('but that of verify can have a stored snapshot expire: a first tag is pending, and none replaces another', () => {
+    const tagging = statements.filter(({ Action }) => [Action].flat().some((action) => /Put.*Tagging/.test(action)));
+    expect(tagging.map(({ Action, Condition }) => [Action, Condition])).toEqual([
+      ['s3:PutObjectTagging', { StringEquals: { 's3:RequestObjectTag/retention': 'pending' } }],
+      [
+        's3:PutObjectVersionTagging',
+        {
+          StringEquals: {
+            's3:RequestObjectTag/retention': [
+              'failed',
+              'latest',
+              'hourly',
+              'daily',
+              'weekly',
+              'monthly',
+              'on-demand',
+              'pre-restore',
+            ],
+          },
+        },
+      ],
     ]);
     expect(bucketPolicy(template).Statement).toContainEqual(
       expect.objectContaining({
         Effect: 'Deny',
         Principal: { AWS: '*' },
         Action: ['s3:PutObjectTagging', 's3:PutObjectVersionTagging'],
-        Condition: { Null: { 's3:ExistingObjectTag/retention': 'false' } },
+        Condition: {
+          Null: { 's3:ExistingObjectTag/retention': 'false' },
+          ArnNotEquals: { 'aws:PrincipalArn': [roleArn(template, 'VerifyService')] },
+        },
+      }),
+    );
+  });
+
+  test('but that of verify can lock, and none can do so for longer than the longest class', () => {
+    const locking = (policies: ReturnType<typeof everyPolicy>) =>
+      policies
+        .flatMap(({ Statement }) => Statement)
+        .filter(({ Action }) => [Action].flat().includes('s3:PutObjectRetention'));
+    expect(locking(everyPolicy(template))).toEqual(locking(policiesOf(template, 'VerifyService')));
+    expect(locking(everyPolicy(template))).toHaveLength(1);
+    expect(bucketPolicy(template).Statement).toContainEqual(
+      expect.objectContaining({
+        Effect: 'Deny',
+        Principal: { AWS: '*' },
+        Condition: { NumericGreaterThan: { 's3:object-lock-remaining-retention-days': '186' } },
       }),
     );
   });
@@ -258,19 +300,18 @@ describe.each(documents)('the document %s', (_id, content) => {
   );
 });
 
-describe('the bundle of a function', () => {
-  const app = exampleApp({ bundle: true });
-  const stack = exampleStack(app);
-  const assembly = app.synth();
-  const bundled = assembly.getStackByName(stack.stackName).template as CfnTemplate;
-  const { Variables } = theResource(bundled, 'AWS::Lambda::Function').Properties['Environment'] as {
-    Variables: Record<string, unknown>;
-  };
-  const folder =
-    readdirSync(assembly.directory).find((name) =>
-      readdirIfFolder(join(assembly.directory, name)).includes('index.mjs'),
-    ) ?? '';
-  const file = join(assembly.directory, folder, 'index.mjs');
+const bundling = exampleApp({ bundle: true });
+const bundled = exampleStack(bundling);
+const assembly = bundling.synth();
+
+describe.each([
+  ['backup', 'SendCommand'],
+  ['verify', 'PutObjectRetention'],
+])('the bundle of %s', (step, command) => {
+  const { Properties } = theFunction(assembly.getStackByName(bundled.stackName).template as CfnTemplate, step);
+  const { S3Key } = Properties['Code'] as { S3Key: string };
+  const { Variables } = Properties['Environment'] as { Variables: Record<string, unknown> };
+  const file = join(assembly.directory, `asset.${S3Key.replace('.zip', '')}`, 'index.mjs');
   const source = readFileSync(file, 'utf8');
 
   test('is an ES module that Node loads, with nothing beside it but Node', () => {
@@ -293,22 +334,11 @@ describe('the bundle of a function', () => {
     const imported = [...source.matchAll(/^(?:import|export)\b.*?["']([^"']+)["'];/gm)].map(([, name]) => name ?? '');
     expect(imported.filter((name) => !isBuiltin(name))).toEqual([]);
     expect(imported).toContain('node:crypto');
-    expect(source).toContain('SendCommand');
+    expect(source).toContain(command);
   });
 
   test('has a source map, so that a stack trace names our files', () => {
     const map = JSON.parse(readFileSync(`${file}.map`, 'utf8')) as { sources: string[] };
-    expect(map.sources.some((path) => path.endsWith('lambda/backup/handler.ts'))).toBe(true);
+    expect(map.sources.some((path) => path.endsWith(`lambda/${step}/handler.ts`))).toBe(true);
   });
 });
-
-function readdirIfFolder(path: string): string[] {
-  try {
-    return readdirSync(path);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOTDIR') {
-      return [];
-    }
-    throw error;
-  }
-}

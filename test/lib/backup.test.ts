@@ -1,4 +1,4 @@
-import { exampleTemplate, theResource, resourcesOfType } from './example-stack';
+import { exampleTemplate, resourcesOfType, theFunction } from './example-stack';
 import { bucketPolicy, deployed, keyPolicy, policiesOf, roleArn, simulate } from './simulated-iam';
 
 const template = exampleTemplate({
@@ -169,7 +169,7 @@ describe('the backup role', () => {
 
 describe('the backup function', () => {
   test('gets the environment that its handler reads', () => {
-    const { Variables } = theResource(template, 'AWS::Lambda::Function').Properties['Environment'] as {
+    const { Variables } = theFunction(template, 'backup').Properties['Environment'] as {
       Variables: unknown;
     };
     expect(deployed(template, Variables)).toEqual({
@@ -179,6 +179,7 @@ describe('the backup function', () => {
       BUCKET: 'bucket',
       BUCKET_OWNER: '111122223333',
       CLUSTER_NAME: 'example',
+      MAX_KEEP_DAYS: '186',
       CONTROL_PLANE_TAGS: '{"kubernetes.io/cluster/example":"owned","k8s.io/role/control-plane":"1"}',
       NODE_OPTIONS: '--enable-source-maps',
       POWERTOOLS_METRICS_NAMESPACE: 'EtcdBackup',
@@ -194,13 +195,13 @@ describe('the backup function', () => {
   test('gets the hashes of acknowledged tools with blanks between them', () => {
     const [first, second] = ['a'.repeat(64), 'b'.repeat(64)];
     const acknowledging = exampleTemplate({ acknowledgedTools: [first, second] });
-    expect(theResource(acknowledging, 'AWS::Lambda::Function').Properties['Environment']).toMatchObject({
+    expect(theFunction(acknowledging, 'backup').Properties['Environment']).toMatchObject({
       Variables: { ACKNOWLEDGED_TOOLS: `${first} ${second}` },
     });
   });
 
   test('has 15 minutes and 512 MiB', () => {
-    expect(theResource(template, 'AWS::Lambda::Function').Properties).toMatchObject({ Timeout: 900, MemorySize: 512 });
+    expect(theFunction(template, 'backup').Properties).toMatchObject({ Timeout: 900, MemorySize: 512 });
   });
 });
 

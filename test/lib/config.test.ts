@@ -1,5 +1,12 @@
 import { Duration } from 'aws-cdk-lib';
-import { type ClusterEntry, ConfigError, readClusters } from '../../lib/config';
+import {
+  type ClusterEntry,
+  ConfigError,
+  longestDays,
+  readClusters,
+  readReplicas,
+  type ReplicaEntry,
+} from '../../lib/config';
 
 const MINIMAL: ClusterEntry = { name: 'prod', controlPlaneTags: { 'k8s.io/role/control-plane': '1' } };
 
@@ -24,7 +31,17 @@ describe('a cluster with only what is required', () => {
         schedule: 'cron(0 * * * ? *)',
         timeZone: 'UTC',
         maximumEventAge: Duration.minutes(10),
+        keep: {
+          hourlyHours: 48,
+          dailyDays: 7,
+          weeklyWeeks: 4,
+          monthlyMonths: 6,
+          onDemandDays: 30,
+          preRestoreDays: 30,
+        },
         lockDays: 2,
+        acknowledgedTimelines: [],
+        keysLostPercent: 20,
         diskLimitPercent: 80,
         acknowledgedTools: [],
         tags: {},
@@ -50,6 +67,284 @@ describe('the default maximum event age', () => {
   });
 });
 
+describe('keep', () => {
+  test('has its default for each class that is left out', () => {
+    expect(readClusters([{ ...MINIMAL, keep: { dailyDays: 10 } }])[0]?.keep).toEqual({
+      hourlyHours: 48,
+      dailyDays: 10,
+      weeklyWeeks: 4,
+      monthlyMonths: 6,
+      onDemandDays: 30,
+      preRestoreDays: 30,
+    });
+  });
+
+  test.each([
+    [48, 2],
+    [49, 3],
+    [1, 1],
+    [0, 1],
+  ])('of %d hours locks by default for %d days, which is how long S3 keeps them', (hourlyHours, days) => {
+    expect(readClusters([{ ...MINIMAL, keep: { hourlyHours } }])[0]?.lockDays).toBe(days);
+  });
+
+  test.each<[string, object]>([
+    ['all classes off', { keep: { hourlyHours: 0, dailyDays: 0, weeklyWeeks: 0, monthlyMonths: 0 } }],
+    ['classes off between two that are on', { keep: { dailyDays: 0, weeklyWeeks: 0 } }],
+    ['a class as long as the one below', { keep: { hourlyHours: 168, dailyDays: 7 } }],
+    ['a backup each day', { schedule: 'rate(1 day)' }],
+    ['hourly backups for as long as the schedule takes', { schedule: 'rate(48 hours)' }],
+    ['a backup every ten days', { schedule: 'rate(10 days)', keep: { hourlyHours: 0, dailyDays: 0 } }],
+    [
+      'STANDARD_IA for the least of months',
+      { monthlyStorageClass: 'STANDARD_IA', keep: { weeklyWeeks: 4, monthlyMonths: 2 } },
+    ],
+    ['GLACIER_IR for the least of months', { monthlyStorageClass: 'GLACIER_IR', keep: { monthlyMonths: 4 } }],
+    ['a lock shorter than the hourly class', { lockDays: 1 }],
+  ])('may be %s', (_what, change) => {
+    expect(problemsOf({ ...MINIMAL, ...change })).toEqual([]);
+  });
+
+  const LONGEST = 'expected a whole number from';
+  test.each<[string, object, string[]]>([
+    ['no object', { keep: 7 }, ['prod.keep: got 7, expected an object such as { hourlyHours: 48, dailyDays: 7 }']],
+    [
+      'a field that nobody knows',
+      { keep: { daylyDays: 7 } },
+      [
+        'prod.keep.daylyDays: got 7, expected no such field; known are hourlyHours, dailyDays, weeklyWeeks, monthlyMonths, onDemandDays, preRestoreDays',
+      ],
+    ],
+    ['half a day', { keep: { dailyDays: 7.5 } }, [`prod.keep.dailyDays: got 7.5, ${LONGEST} 0 to 3650`]],
+    ['less than nothing', { keep: { weeklyWeeks: -1 } }, [`prod.keep.weeklyWeeks: got -1, ${LONGEST} 0 to 521`]],
+    [
+      'more than ten years',
+      { keep: { monthlyMonths: 118 } },
+      [`prod.keep.monthlyMonths: got 118, ${LONGEST} 0 to 117`],
+    ],
+    [
+      'on-demand backups that are off',
+      { keep: { onDemandDays: 0 } },
+      [`prod.keep.onDemandDays: got 0, ${LONGEST} 1 to 3650`],
+    ],
+    [
+      'pre-restore backups that are off',
+      { keep: { preRestoreDays: 0 } },
+      [`prod.keep.preRestoreDays: got 0, ${LONGEST} 1 to 3650`],
+    ],
+    [
+      'a class that is gone before the next backup',
+      { schedule: 'rate(3 days)', keep: { dailyDays: 2 } },
+      [
+        'prod.keep.hourlyHours: got the default 48, expected at least 72 hours, since the schedule leaves 4320 minutes between two backups, or 0 to switch the class off',
+        'prod.keep.dailyDays: got 2, expected at least 3 days, since the schedule leaves 4320 minutes between two backups, or 0 to switch the class off',
+      ],
+    ],
+    [
+      'weekly and monthly backups that are gone before the next backup',
+      { schedule: 'rate(40 days)', keep: { hourlyHours: 0, dailyDays: 0, weeklyWeeks: 1, monthlyMonths: 1 } },
+      [
+        'prod.keep.weeklyWeeks: got 1, expected at least 6 weeks, since the schedule leaves 57600 minutes between two backups, or 0 to switch the class off',
+        'prod.keep.monthlyMonths: got 1, expected at least 2 months of 31 days, since the schedule leaves 57600 minutes between two backups, or 0 to switch the class off',
+      ],
+    ],
+    [
+      'daily backups that are gone before hourly ones',
+      { keep: { hourlyHours: 240 } },
+      [
+        'prod.keep.dailyDays: got the default 7, expected at least as long as hourlyHours, which is 10 days, because a backup that is daily is not hourly as well; or 0 to switch the class off',
+      ],
+    ],
+    [
+      'monthly backups that are gone before daily ones, with no weekly ones between',
+      { keep: { dailyDays: 40, weeklyWeeks: 0, monthlyMonths: 1 } },
+      [
+        'prod.keep.monthlyMonths: got 1, expected at least as long as dailyDays, which is 40 days, because a backup that is monthly is not daily as well; or 0 to switch the class off',
+      ],
+    ],
+    [
+      'a lock that outlives the hourly class',
+      { lockDays: 3 },
+      [
+        'prod.lockDays: got 3, expected at most 2, the whole days for which hourly backups are kept: what is locked does not expire; keep.hourlyHours sets that',
+      ],
+    ],
+    [
+      'a lock of more than a day without an hourly class',
+      { lockDays: 2, keep: { hourlyHours: 0 } },
+      [
+        'prod.lockDays: got 2, expected at most 1, the whole days for which hourly backups are kept: what is locked does not expire; keep.hourlyHours sets that',
+      ],
+    ],
+    [
+      'a storage class that is none',
+      { monthlyStorageClass: 'GLACIER' },
+      [`prod.monthlyStorageClass: got "GLACIER", expected 'STANDARD_IA' or 'GLACIER_IR', or nothing for S3 Standard`],
+    ],
+    [
+      'STANDARD_IA for less than it has to be paid for',
+      { monthlyStorageClass: 'STANDARD_IA', keep: { monthlyMonths: 1 } },
+      [
+        'prod.monthlyStorageClass: got "STANDARD_IA", expected keep.monthlyMonths of at least 2 with it, got 1: an object moves after 30 days and is paid for 30 days from then on',
+      ],
+    ],
+    [
+      'GLACIER_IR for less than it has to be paid for',
+      { monthlyStorageClass: 'GLACIER_IR', keep: { monthlyMonths: 3 } },
+      [
+        'prod.monthlyStorageClass: got "GLACIER_IR", expected keep.monthlyMonths of at least 4 with it, got 3: an object moves after 30 days and is paid for 90 days from then on',
+      ],
+    ],
+    [
+      'a storage class for monthly backups that are off',
+      { monthlyStorageClass: 'STANDARD_IA', keep: { monthlyMonths: 0 } },
+      [
+        'prod.monthlyStorageClass: got "STANDARD_IA", expected keep.monthlyMonths of at least 2 with it, got 0: an object moves after 30 days and is paid for 30 days from then on',
+      ],
+    ],
+  ])('may not be %s', (_what, change, problems) => {
+    expect(problemsOf({ ...MINIMAL, ...change })).toEqual(problems);
+  });
+});
+
+describe('the longest that anything is kept', () => {
+  test.each<[Partial<ClusterEntry>, number]>([
+    [{}, 186],
+    [{ keep: { onDemandDays: 200 } }, 200],
+    [
+      { keep: { hourlyHours: 24, dailyDays: 0, weeklyWeeks: 0, monthlyMonths: 0, onDemandDays: 1, preRestoreDays: 1 } },
+      1,
+    ],
+  ])('with %j is %d days', (change, days) => {
+    const [cluster] = readClusters([{ ...MINIMAL, ...change }]);
+    expect(cluster === undefined ? undefined : longestDays(cluster)).toBe(days);
+  });
+});
+
+describe('a replica', () => {
+  const SOURCE = { ...MINIMAL, account: '111122223333', region: 'eu-central-1' };
+  const KEY = 'arn:aws:kms:eu-west-1:444455556666:key/1234abcd-12ab-34cd-56ef-1234567890ab';
+  const replica = { bucketName: 'copies', keyArn: KEY };
+
+  test.each<[string, object, string[]]>([
+    ['in another account and region', {}, []],
+    ['in another region of the same account', { account: '444455556666' }, []],
+    ['in another account of the same region', { region: 'eu-west-1' }, []],
+    [
+      'beside the original',
+      { account: '444455556666', region: 'eu-west-1' },
+      [
+        `prod.replica.keyArn: got "${KEY}", expected a key in another account or region than the cluster: beside the original a replica is lost with it`,
+      ],
+    ],
+    [
+      'of a cluster that names neither account nor region',
+      { account: undefined, region: undefined },
+      [
+        "prod.account: got nothing, expected the cluster's own account, which a cluster with a replica has to name: the other side lets in only that",
+        "prod.region: got nothing, expected the cluster's own region, which a cluster with a replica has to name: the other side lets in only that",
+      ],
+    ],
+    [
+      'of an adopted bucket',
+      { existingBucketName: 'kept-backups' },
+      [
+        `prod.replica: got ${JSON.stringify(replica)}, expected none with existingBucketName: the stack changes nothing on a bucket that it adopts, so its owner has it replicated`,
+      ],
+    ],
+    [
+      'with a misspelt field',
+      { replica: { ...replica, bucket: 'copies' } },
+      ['prod.replica.bucket: got "copies", expected no such field; known are bucketName, keyArn'],
+    ],
+    [
+      'that is no object',
+      { replica: 'copies' },
+      ['prod.replica: got "copies", expected an object with bucketName and keyArn'],
+    ],
+  ])('%s has the problems %#', (_what, change, problems) => {
+    expect(problemsOf({ ...SOURCE, replica, ...change })).toEqual(problems);
+  });
+
+  const ENTRY = { name: 'prod', account: '444455556666', region: 'eu-west-1' };
+
+  function replicaProblemsOf(cluster: object, ...entries: unknown[]): readonly string[] {
+    try {
+      readReplicas(entries as ReplicaEntry[], readClusters([{ ...SOURCE, ...cluster }]));
+    } catch (error) {
+      if (error instanceof ConfigError) {
+        return error.problems;
+      }
+      throw error;
+    }
+    return [];
+  }
+
+  test('of the table of replicas comes with its cluster', () => {
+    const [cluster] = readClusters([SOURCE]);
+    expect(cluster).toBeDefined();
+    expect(readReplicas([ENTRY], cluster === undefined ? [] : [cluster])).toEqual([
+      {
+        cluster,
+        source: { account: '111122223333', region: 'eu-central-1' },
+        account: '444455556666',
+        region: 'eu-west-1',
+      },
+    ]);
+  });
+
+  test.each<[string, object, unknown[], string[]]>([
+    ['without problems', {}, [ENTRY], []],
+    ['where its cluster has its key', { replica }, [ENTRY], []],
+    [
+      'of no cluster',
+      {},
+      [{ ...ENTRY, name: 'other' }],
+      ['replicas[0].name: got "other", expected a cluster of the table of clusters that has account and region'],
+    ],
+    [
+      'of a cluster without an account',
+      { account: undefined },
+      [ENTRY],
+      ['replicas[0].name: got "prod", expected a cluster of the table of clusters that has account and region'],
+    ],
+    [
+      'beside the original',
+      {},
+      [{ ...ENTRY, account: '111122223333', region: 'eu-central-1' }],
+      [
+        'replicas[0]: got account 111122223333 and region eu-central-1, expected others than those of prod: beside the original a replica is lost with it',
+      ],
+    ],
+    [
+      'elsewhere than where its cluster has its key',
+      { replica },
+      [{ ...ENTRY, region: 'us-east-1' }],
+      [
+        'replicas[0]: got account 444455556666 and region us-east-1, expected 444455556666 and eu-west-1, where the key of prod.replica is',
+      ],
+    ],
+    ['twice', {}, [ENTRY, ENTRY], ['replicas[1].name: got "prod", expected a cluster that no other replica has']],
+    [
+      'with every field wrong',
+      {},
+      [{ name: 1, account: '1', region: 'x', colour: 'red' }],
+      [
+        'replicas[0].name: got 1, expected the name of a cluster',
+        'replicas[0].account: got "1", expected an account id of 12 digits',
+        'replicas[0].region: got "x", expected a region, for example eu-central-1',
+        'replicas[0].colour: got "red", expected no such field; known are name, account, region',
+      ],
+    ],
+  ])('of the table of replicas that is %s has the problems %#', (_what, cluster, entries, problems) => {
+    expect(replicaProblemsOf(cluster, ...entries)).toEqual(problems);
+  });
+
+  test('that is wrong is said to be in the table of replicas', () => {
+    expect(() => readReplicas([{ ...ENTRY, name: 'other' }], [])).toThrow(/^the table of replicas has 1 problem:/);
+  });
+});
+
 describe('a full entry', () => {
   test('is kept as it is', () => {
     const full: ClusterEntry = {
@@ -60,13 +355,28 @@ describe('a full entry', () => {
       timeZone: 'America/Argentina/Buenos_Aires',
       flexibleWindow: Duration.minutes(5),
       maximumEventAge: Duration.minutes(20),
+      keep: {
+        hourlyHours: 168,
+        dailyDays: 14,
+        weeklyWeeks: 8,
+        monthlyMonths: 24,
+        onDemandDays: 90,
+        preRestoreDays: 60,
+      },
+      monthlyStorageClass: 'GLACIER_IR',
       lockDays: 7,
+      acknowledgedTimelines: ['20261120T140000Z', '20280229T235959Z'],
+      keysLostPercent: 50,
       diskLimitPercent: 70,
       acknowledgedMembers: 3,
       acknowledgedTools: ['0123456789abcdef'.repeat(4)],
-      existingBucketName: 'kept-backups',
       existingSnapshotKeyArn: 'arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab',
       existingAnnouncementKeyArn: 'arn:aws-us-gov:kms:us-gov-west-1:111122223333:key/mrk-1234',
+      existingReceiptKeyArn: 'arn:aws:kms:eu-central-1:111122223333:key/mrk-5678',
+      replica: {
+        bucketName: 'copies',
+        keyArn: 'arn:aws:kms:eu-west-1:444455556666:key/1234abcd-12ab-34cd-56ef-1234567890ab',
+      },
       tags: { team: 'platform' },
     };
     expect(readClusters([full])).toEqual([full]);
@@ -141,8 +451,29 @@ describe('a wrong field', () => {
       { maximumEventAge: Duration.hours(3) },
       "prod.maximumEventAge: got 180 minutes, expected a Duration below the schedule's shortest interval of 60 minutes",
     ],
-    ['lockDays', { lockDays: 0 }, 'prod.lockDays: got 0, expected a whole number from 1 to 36500'],
-    ['lockDays', { lockDays: 1.5 }, 'prod.lockDays: got 1.5, expected a whole number from 1 to 36500'],
+    ['lockDays', { lockDays: 0 }, 'prod.lockDays: got 0, expected a whole number from 1 to 3650'],
+    ['lockDays', { lockDays: 1.5 }, 'prod.lockDays: got 1.5, expected a whole number from 1 to 3650'],
+    [
+      'acknowledgedTimelines',
+      { acknowledgedTimelines: ['2026-11-20'] },
+      'prod.acknowledgedTimelines.0: got "2026-11-20", expected a backup id that is a time, for example 20261120T140000Z',
+    ],
+    [
+      'acknowledgedTimelines',
+      { acknowledgedTimelines: ['20270229T000000Z'] },
+      'prod.acknowledgedTimelines.0: got "20270229T000000Z", expected a backup id that is a time, for example 20261120T140000Z',
+    ],
+    [
+      'acknowledgedTimelines',
+      { acknowledgedTimelines: '20261120T140000Z' },
+      'prod.acknowledgedTimelines: got "20261120T140000Z", expected a list of at most 50 backup ids',
+    ],
+    ['keysLostPercent', { keysLostPercent: 0 }, 'prod.keysLostPercent: got 0, expected a whole number from 1 to 100'],
+    [
+      'existingReceiptKeyArn',
+      { existingReceiptKeyArn: 'alias/receipts' },
+      `prod.existingReceiptKeyArn: got "alias/receipts", expected ${KEY}`,
+    ],
     [
       'diskLimitPercent',
       { diskLimitPercent: 99 },

@@ -61,6 +61,19 @@ export function resourcesOfType(template: CfnTemplate, type: string): [logicalId
   return Object.entries(template.Resources).filter(([, resource]) => resource.Type === type);
 }
 
+/** The function of a step, by the service name in its environment. */
+export function theFunction(template: CfnTemplate, step: string): Resource {
+  const found = resourcesOfType(template, 'AWS::Lambda::Function').find(
+    ([, { Properties }]) =>
+      (Properties['Environment'] as { Variables: Record<string, unknown> }).Variables['POWERTOOLS_SERVICE_NAME'] ===
+      step,
+  );
+  if (found === undefined) {
+    throw new Error(`functions of step ${step}: got none, expected 1`);
+  }
+  return found[1];
+}
+
 export function theResource(template: CfnTemplate, type: string): Resource {
   const [found, ...others] = resourcesOfType(template, type);
   if (found === undefined || others.length > 0) {

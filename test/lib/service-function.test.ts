@@ -1,4 +1,4 @@
-import { exampleTemplate, resourcesOfType, theResource } from './example-stack';
+import { exampleTemplate, resourcesOfType } from './example-stack';
 import { policiesOf, roleArn, simulate } from './simulated-iam';
 
 const template = exampleTemplate();
@@ -33,10 +33,11 @@ describe('every function', () => {
   });
 
   test('logs into a group of its own that forgets after three months', () => {
-    expect(theResource(template, 'AWS::Logs::LogGroup').Properties).toMatchObject({ RetentionInDays: 90 });
-    expect(functions.map(([, { Properties }]) => Properties['LoggingConfig'])).toEqual([
-      { LogGroup: { Ref: resourcesOfType(template, 'AWS::Logs::LogGroup')[0]?.[0] } },
-    ]);
+    const groups = resourcesOfType(template, 'AWS::Logs::LogGroup');
+    expect(groups.map(([, { Properties }]) => Properties['RetentionInDays'])).toEqual(groups.map(() => 90));
+    expect(functions.map(([, { Properties }]) => Properties['LoggingConfig'])).toEqual(
+      groups.map(([id]) => ({ LogGroup: { Ref: id } })),
+    );
   });
 
   test('has a role without any managed policy', () => {
@@ -56,7 +57,7 @@ describe('every queue', () => {
       )
       .flatMap(([, { Properties }]) => (Properties['Queues'] as { Ref: string }[]).map(({ Ref }) => Ref));
     expect(refusing.sort()).toEqual(queues.sort());
-    expect(queues).toHaveLength(2);
+    expect(queues).toHaveLength(4);
   });
 });
 

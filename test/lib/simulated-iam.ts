@@ -116,6 +116,8 @@ export interface Request {
   readonly context?: Readonly<Record<string, string>>;
   readonly identityPolicies: readonly Policy[];
   readonly resourcePolicy?: Policy;
+  /** @default - the account of the imaginary deployment */
+  readonly resourceAccount?: string;
 }
 
 /** The policy of a key, as deployed. */
@@ -130,7 +132,7 @@ export async function simulate(request: Request): Promise<'Allowed' | 'Explicitl
     request: {
       principal: request.principal,
       action: request.action,
-      resource: { resource: request.resource, accountId: ACCOUNT },
+      resource: { resource: request.resource, accountId: request.resourceAccount ?? ACCOUNT },
       contextVariables: { 'aws:PrincipalArn': request.principal, 'aws:SecureTransport': 'true', ...context },
     },
     identityPolicies: policies.identityPolicies.map((policy, index) => ({ name: `policy${String(index)}`, policy })),

@@ -1,4 +1,5 @@
-import { type CfnTemplate, exampleTemplate, resourcesOfType, theResource } from './example-stack';
+import { type CfnTemplate, exampleTemplate, resourcesOfType, theFunction, theResource } from './example-stack';
+import { RETENTIONS } from '../../lambda/shared/retention';
 import { bucketPolicy, deployed, type Policy, roleArn, simulate } from './simulated-iam';
 
 const template = exampleTemplate();
@@ -8,6 +9,7 @@ const SNAPSHOT = `${BUCKET}/snapshots/20261120T140000Z.db.zst`;
 const SNAPSHOT_KEY = 'arn:aws:kms:eu-central-1:111122223333:key/SnapshotKey';
 const PUT = { 's3:if-none-match': '*', 's3:x-amz-server-side-encryption-aws-kms-key-id': SNAPSHOT_KEY };
 const BACKUP_ROLE = roleArn(template, 'BackupService');
+const VERIFY_ROLE = roleArn(template, 'VerifyService');
 const ADMINISTRATOR = 'arn:aws:iam::111122223333:role/Administrator';
 
 const EVERYTHING: Policy = {
@@ -42,7 +44,7 @@ describe('the bucket', () => {
   });
 
   test('is locked for as many days as the cluster says', () => {
-    const locked = exampleTemplate({ lockDays: 9 });
+    const locked = exampleTemplate({ lockDays: 9, keep: { hourlyHours: 216, dailyDays: 9 } });
     expect(theResource(locked, 'AWS::S3::Bucket').Properties['ObjectLockConfiguration']).toEqual({
       ObjectLockEnabled: 'Enabled',
       Rule: { DefaultRetention: { Mode: 'GOVERNANCE', Days: 9 } },
@@ -90,12 +92,16 @@ interface LifecycleRule {
   readonly TagFilters?: { Key: string; Value: string }[];
   readonly ExpirationInDays?: number;
   readonly NoncurrentVersionExpiration?: { NoncurrentDays: number };
+  readonly Transitions?: unknown;
 }
 
 describe('the lifecycle', () => {
-  const { Rules: rules } = theResource(template, 'AWS::S3::Bucket').Properties['LifecycleConfiguration'] as {
-    Rules: LifecycleRule[];
-  };
+  function rulesOf(from: CfnTemplate): LifecycleRule[] {
+    return (theResource(from, 'AWS::S3::Bucket').Properties['LifecycleConfiguration'] as { Rules: LifecycleRule[] })
+      .Rules;
+  }
+
+  const rules = rulesOf(template);
   const deleting = rules.filter((rule) => 'ExpirationInDays' in rule || 'NoncurrentVersionExpiration' in rule);
 
   /** The ids of the rules that would delete an object, current or not. */
@@ -106,14 +112,70 @@ describe('the lifecycle', () => {
       .map(({ Id }) => Id);
   }
 
-  test.each([
-    ['keeps a pending snapshot for 35 days', 'snapshots/a.db.zst', 'pending', ['snapshots-pending'], 35],
-    ['keeps a failed snapshot for 7 days', 'snapshots/a.db.zst', 'failed', ['snapshots-failed'], 7],
-    ['keeps an announcement for 35 days', 'announcements/a.json', 'none', ['announcements'], 35],
-  ])('%s', (_what, key, retention, expected, days) => {
-    expect(rulesFor(key, { retention })).toEqual(expected);
-    expect(rules.find(({ Id }) => Id === expected[0])?.ExpirationInDays).toBe(days);
+  test.each([['keeps an announcement for 35 days', 'announcements/a.json', 'none', ['announcements'], 35]])(
+    '%s',
+    (_what, key, retention, expected, days) => {
+      expect(rulesFor(key, { retention })).toEqual(expected);
+      expect(rules.find(({ Id }) => Id === expected[0])?.ExpirationInDays).toBe(days);
+    },
+  );
+
+  test.each<[string, number]>([
+    ['pending', 35],
+    ['failed', 7],
+    ['hourly', 2],
+    ['daily', 7],
+    ['weekly', 28],
+    ['monthly', 186],
+    ['on-demand', 30],
+    ['pre-restore', 30],
+  ])('keeps a snapshot that is %s for %d days, by one rule', (retention, days) => {
+    expect(rulesFor('snapshots/a.db.zst', { retention })).toEqual([`snapshots-${retention}`]);
+    expect(rules.find(({ Id }) => Id === `snapshots-${retention}`)?.ExpirationInDays).toBe(days);
   });
+
+  test('has a rule for each value of the tag but latest', () => {
+    expect(RETENTIONS.filter((retention) => rulesFor('snapshots/a.db.zst', { retention }).length !== 1)).toEqual([
+      'latest',
+    ]);
+  });
+
+  test('keeps each class as long as the cluster says, and one that is off as shortly as S3 can', () => {
+    const keep = {
+      hourlyHours: 25,
+      dailyDays: 14,
+      weeklyWeeks: 0,
+      monthlyMonths: 12,
+      onDemandDays: 3,
+      preRestoreDays: 5,
+    };
+    const days = rulesOf(exampleTemplate({ keep })).flatMap(({ Id, ExpirationInDays }) =>
+      Id.startsWith('snapshots-') ? [[Id.slice('snapshots-'.length), ExpirationInDays]] : [],
+    );
+    expect(Object.fromEntries(days)).toEqual({
+      pending: 35,
+      failed: 7,
+      hourly: 2,
+      daily: 14,
+      weekly: 1,
+      monthly: 372,
+      'on-demand': 3,
+      'pre-restore': 5,
+    });
+  });
+
+  test.each(['STANDARD_IA', 'GLACIER_IR'] as const)(
+    'moves monthly snapshots, and no others, to %s after 30 days when asked',
+    (storageClass) => {
+      const moving = rulesOf(exampleTemplate({ monthlyStorageClass: storageClass })).filter(
+        ({ Transitions }) => Transitions !== undefined,
+      );
+      expect(moving.map(({ Id, Transitions }) => [Id, Transitions])).toEqual([
+        ['snapshots-monthly', [{ StorageClass: storageClass, TransitionInDays: 30 }]],
+      ]);
+      expect(rules.filter(({ Transitions }) => Transitions !== undefined)).toEqual([]);
+    },
+  );
 
   test.each([
     ['the newest verified snapshot', 'snapshots/a.db.zst', { retention: 'latest' }],
@@ -154,6 +216,62 @@ describe('the bucket policy', () => {
     },
   );
 
+  test.each([
+    [
+      'call a pending snapshot latest',
+      's3:PutObjectVersionTagging',
+      SNAPSHOT,
+      { 's3:ExistingObjectTag/retention': 'pending', 's3:RequestObjectTag/retention': 'latest' },
+    ],
+    [
+      'give the one that was latest its class',
+      's3:PutObjectVersionTagging',
+      SNAPSHOT,
+      { 's3:ExistingObjectTag/retention': 'latest', 's3:RequestObjectTag/retention': 'hourly' },
+    ],
+    [
+      'tag a snapshot that has none',
+      's3:PutObjectVersionTagging',
+      SNAPSHOT,
+      { 's3:RequestObjectTag/retention': 'failed' },
+    ],
+    [
+      'lock as long as the longest class',
+      's3:PutObjectRetention',
+      SNAPSHOT,
+      { 's3:object-lock-remaining-retention-days': '186' },
+    ],
+    ['put a receipt', 's3:PutObject', `${BUCKET}/receipts/a.json`, PUT],
+    [
+      'put a receipt in a bucket that locks it by default',
+      's3:PutObject',
+      `${BUCKET}/receipts/a.json`,
+      { ...PUT, 's3:object-lock-remaining-retention-days': '2' },
+    ],
+  ])('lets the verify role %s', async (_what, action, resource, context) => {
+    await expect(withEveryRight(VERIFY_ROLE, action, resource, context as Record<string, string>)).resolves.toBe(
+      'Allowed',
+    );
+  });
+
+  test.each([
+    ['the longest class', { keep: { monthlyMonths: 12 } }, '372'],
+    ['on-demand backups', { keep: { onDemandDays: 400 } }, '400'],
+    ['what a restore replaced', { keep: { preRestoreDays: 500 } }, '500'],
+    [
+      'the hourly class, when all others are off',
+      { keep: { hourlyHours: 2400, dailyDays: 0, weeklyWeeks: 0, monthlyMonths: 0 } },
+      '100',
+    ],
+  ])('lets locks be as long as %s', (_what, entry, days) => {
+    expect(bucketPolicy(exampleTemplate(entry)).Statement).toContainEqual(
+      expect.objectContaining({
+        Sid: 'DenyLongLocks',
+        Condition: { NumericGreaterThan: { 's3:object-lock-remaining-retention-days': days } },
+      }),
+    );
+  });
+
   test('lets an administrator read', async () => {
     await expect(withEveryRight(ADMINISTRATOR, 's3:GetObject', SNAPSHOT)).resolves.toBe('Allowed');
   });
@@ -182,7 +300,76 @@ describe('the bucket policy', () => {
     ['a tool by another role', ADMINISTRATOR, 's3:PutObject', `${BUCKET}/tools/3.6.16/amd64/aa/etcdutl`, PUT],
     ['another tag, and with it another expiry, by another role', ADMINISTRATOR, 's3:PutObjectTagging', SNAPSHOT, {}],
     ['another tag on one version by another role', ADMINISTRATOR, 's3:PutObjectVersionTagging', SNAPSHOT, {}],
-    ['a put under a prefix that nobody writes', BACKUP_ROLE, 's3:PutObject', `${BUCKET}/receipts/a.json`, PUT],
+    ['a receipt by another role', BACKUP_ROLE, 's3:PutObject', `${BUCKET}/receipts/a.json`, PUT],
+    ['a snapshot by the verify role', VERIFY_ROLE, 's3:PutObject', SNAPSHOT, PUT],
+    ['an announcement by the verify role', VERIFY_ROLE, 's3:PutObject', `${BUCKET}/announcements/a.json`, PUT],
+    ['a put under a prefix that nobody writes', BACKUP_ROLE, 's3:PutObject', `${BUCKET}/restores/a.json`, PUT],
+    [
+      'a tag outside the snapshots by the verify role',
+      VERIFY_ROLE,
+      's3:PutObjectVersionTagging',
+      `${BUCKET}/tools/a`,
+      {},
+    ],
+    [
+      'a tag on an announcement by the verify role',
+      VERIFY_ROLE,
+      's3:PutObjectVersionTagging',
+      `${BUCKET}/announcements/a.json`,
+      {},
+    ],
+    [
+      'another class by an administrator',
+      ADMINISTRATOR,
+      's3:PutObjectVersionTagging',
+      SNAPSHOT,
+      { 's3:ExistingObjectTag/retention': 'latest', 's3:RequestObjectTag/retention': 'failed' },
+    ],
+    [
+      'a longer lock by an administrator',
+      ADMINISTRATOR,
+      's3:PutObjectRetention',
+      SNAPSHOT,
+      { 's3:object-lock-remaining-retention-days': '3' },
+    ],
+    [
+      'a longer lock by the backup role',
+      BACKUP_ROLE,
+      's3:PutObjectRetention',
+      SNAPSHOT,
+      { 's3:object-lock-remaining-retention-days': '3' },
+    ],
+    [
+      'a lock longer than any class by the verify role',
+      VERIFY_ROLE,
+      's3:PutObjectRetention',
+      SNAPSHOT,
+      { 's3:object-lock-remaining-retention-days': '187' },
+    ],
+    [
+      'a put that brings such a lock along',
+      BACKUP_ROLE,
+      's3:PutObject',
+      SNAPSHOT,
+      { ...PUT, 's3:object-lock-remaining-retention-days': '187' },
+    ],
+    [
+      'a lock by an event hold, which has no end',
+      VERIFY_ROLE,
+      's3:PutObjectRetention',
+      SNAPSHOT,
+      { 's3:object-lock-event-hold': 'ON' },
+    ],
+    ['a put with an event hold', BACKUP_ROLE, 's3:PutObject', SNAPSHOT, { ...PUT, 's3:object-lock-event-hold': 'ON' }],
+    [
+      'a legal hold by the verify role',
+      VERIFY_ROLE,
+      's3:PutObjectLegalHold',
+      SNAPSHOT,
+      { 's3:object-lock-legal-hold': 'ON' },
+    ],
+    ['a delete by the verify role', VERIFY_ROLE, 's3:DeleteObjectVersion', SNAPSHOT, {}],
+    ['a bypass of governance by the verify role', VERIFY_ROLE, 's3:BypassGovernanceRetention', SNAPSHOT, {}],
     ['a put outside any prefix', ADMINISTRATOR, 's3:PutObject', `${BUCKET}/a.json`, PUT],
     ['a delete', ADMINISTRATOR, 's3:DeleteObject', SNAPSHOT, {}],
     ['a delete by the backup role', BACKUP_ROLE, 's3:DeleteObject', SNAPSHOT, {}],
@@ -238,26 +425,30 @@ describe('the keys', () => {
     expect(template.Resources['SnapshotKey']?.Properties).toMatchObject({ EnableKeyRotation: true });
   });
 
-  test('sign announcements with ECDSA on P-256', () => {
-    expect(template.Resources['AnnouncementKey']?.Properties).toMatchObject({
+  test.each(['AnnouncementKey', 'ReceiptKey'])('sign with ECDSA on P-256: %s', (id) => {
+    expect(template.Resources[id]?.Properties).toMatchObject({
       KeySpec: 'ECC_NIST_P256',
       KeyUsage: 'SIGN_VERIFY',
     });
   });
 
-  test.each(['SnapshotKey', 'AnnouncementKey'])('name no service principal in the policy of %s', (logicalId) => {
-    const { Statement } = template.Resources[logicalId]?.Properties['KeyPolicy'] as Policy;
-    expect(
-      deployed(
-        template,
-        Statement.map(({ Principal }) => Principal),
-      ),
-    ).toEqual([{ AWS: 'arn:aws:iam::111122223333:root' }]);
-  });
+  test.each(['SnapshotKey', 'AnnouncementKey', 'ReceiptKey'])(
+    'name no service principal in the policy of %s',
+    (logicalId) => {
+      const { Statement } = template.Resources[logicalId]?.Properties['KeyPolicy'] as Policy;
+      expect(
+        deployed(
+          template,
+          Statement.map(({ Principal }) => Principal),
+        ),
+      ).toEqual([{ AWS: 'arn:aws:iam::111122223333:root' }]);
+    },
+  );
 });
 
 describe('adoption', () => {
   const KEY = 'arn:aws:kms:eu-central-1:111122223333:key/11111111-2222-3333-4444-555555555555';
+  const RECEIPT_KEY = 'arn:aws:kms:eu-central-1:111122223333:key/99999999-7777-8888-9999-000000000000';
   const SIGNING_KEY = 'arn:aws:kms:eu-central-1:111122223333:key/66666666-7777-8888-9999-000000000000';
 
   function ids(from: CfnTemplate, type: string): string[] {
@@ -268,6 +459,7 @@ describe('adoption', () => {
     existingBucketName: 'kept-backups',
     existingSnapshotKeyArn: KEY,
     existingAnnouncementKeyArn: SIGNING_KEY,
+    existingReceiptKeyArn: RECEIPT_KEY,
   });
 
   test('creates neither a bucket nor a policy nor a key', () => {
@@ -278,9 +470,11 @@ describe('adoption', () => {
     ]).toEqual([[], [], []]);
   });
 
-  test('gives the function the adopted bucket and keys', () => {
-    expect(theResource(adopting, 'AWS::Lambda::Function').Properties['Environment']).toMatchObject({
-      Variables: { BUCKET: 'kept-backups', SNAPSHOT_KEY_ARN: KEY, ANNOUNCEMENT_KEY_ARN: SIGNING_KEY },
+  test('gives both functions the adopted bucket and keys', () => {
+    const adopted = { BUCKET: 'kept-backups', SNAPSHOT_KEY_ARN: KEY, ANNOUNCEMENT_KEY_ARN: SIGNING_KEY };
+    expect(theFunction(adopting, 'backup').Properties['Environment']).toMatchObject({ Variables: adopted });
+    expect(theFunction(adopting, 'verify').Properties['Environment']).toMatchObject({
+      Variables: { ...adopted, RECEIPT_KEY_ARN: RECEIPT_KEY },
     });
   });
 
@@ -298,7 +492,7 @@ describe('adoption', () => {
 
   test('takes a key alone, for a new bucket', () => {
     const withKey = exampleTemplate({ existingSnapshotKeyArn: KEY });
-    expect(ids(withKey, 'AWS::KMS::Key')).toEqual(['AnnouncementKey']);
+    expect(ids(withKey, 'AWS::KMS::Key')).toEqual(['AnnouncementKey', 'ReceiptKey']);
     expect(bucketPolicy(withKey).Statement).toContainEqual(
       expect.objectContaining({
         Condition: { ArnNotEqualsIfExists: { 's3:x-amz-server-side-encryption-aws-kms-key-id': KEY } },

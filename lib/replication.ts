@@ -1,0 +1,128 @@
+import { Duration, Stack } from 'aws-cdk-lib';
+import { Alarm, ComparisonOperator, Metric, TreatMissingData } from 'aws-cdk-lib/aws-cloudwatch';
+import { PolicyStatement, Role, ServicePrincipal } from 'aws-cdk-lib/aws-iam';
+import type { IKey } from 'aws-cdk-lib/aws-kms';
+import type { Bucket, CfnBucket } from 'aws-cdk-lib/aws-s3';
+import { Construct } from 'constructs';
+import { type Cluster, placeOf, type ReplicaTarget } from './config';
+import { acknowledgeWildcard } from './wildcard';
+
+const RULE_ID = 'replica';
+// Most objects are there within 15 minutes; large ones may take hours.
+const LATENCY_LIMIT = Duration.hours(3);
+
+/** Name of the role that S3 replicates with: fixed, so that the other account can name it before it is there. */
+export function replicationRoleName(clusterName: string): string {
+  return `etcd-backup-${clusterName}-replication`;
+}
+
+export interface ReplicationProps {
+  readonly cluster: Cluster;
+  readonly replica: ReplicaTarget;
+  readonly bucket: Bucket;
+  /** Encrypts what is in the bucket. */
+  readonly key: IKey;
+}
+
+/**
+ * Has S3 copy everything in the bucket to the replica: objects, their tags and their locks. Not delete markers, and not what was there
+ * before. What of it fails is an alarm: S3 tries it no more, and expires neither that version nor anything else of a pending one.
+ */
+export class Replication extends Construct {
+  constructor(scope: Construct, id: string, props: ReplicationProps) {
+    super(scope, id);
+    const { cluster, replica, bucket, key } = props;
+    const { region, account, partition } = Stack.of(this);
+    const target = placeOf(replica.keyArn);
+    if (target === undefined) {
+      throw new Error(`replica of ${cluster.name}: got key '${replica.keyArn}', expected the ARN of a KMS key`);
+    }
+    const targetBucketArn = `arn:${partition}:s3:::${replica.bucketName}`;
+
+    const role = new Role(this, 'Role', {
+      roleName: replicationRoleName(cluster.name),
+      description: `Lets S3 copy the backups of ${cluster.name} to its replica`,
+      assumedBy: new ServicePrincipal('s3.amazonaws.com'),
+    });
+    const reason = 'every backup has its own key, and all of them are replicated';
+    const allow = (actions: string[], resource: string, conditions: Record<string, Record<string, string>> = {}) => {
+      role.addToPrincipalPolicy(new PolicyStatement({ actions, resources: [resource], conditions }));
+      if (resource.endsWith('*')) {
+        acknowledgeWildcard(role, resource, reason);
+      }
+    };
+    allow(['s3:GetReplicationConfiguration', 's3:ListBucket'], bucket.bucketArn);
+    allow(
+      [
+        's3:GetObjectVersionForReplication',
+        's3:GetObjectVersionAcl',
+        's3:GetObjectVersionTagging',
+        // A bucket with Object Lock is replicated with its locks only.
+        's3:GetObjectRetention',
+        's3:GetObjectLegalHold',
+      ],
+      bucket.arnForObjects('*'),
+    );
+    allow(['s3:ReplicateObject', 's3:ReplicateTags', 's3:ObjectOwnerOverrideToBucketOwner'], `${targetBucketArn}/*`);
+    allow(['kms:Decrypt'], key.keyArn, {
+      StringEquals: { 'kms:ViaService': `s3.${region}.amazonaws.com` },
+      StringLike: { 'kms:EncryptionContext:aws:s3:arn': bucket.arnForObjects('*') },
+    });
+    allow(['kms:Encrypt'], replica.keyArn, {
+      StringEquals: { 'kms:ViaService': `s3.${target.region}.amazonaws.com` },
+      StringLike: { 'kms:EncryptionContext:aws:s3:arn': `${targetBucketArn}/*` },
+    });
+
+    const configuration: CfnBucket.ReplicationConfigurationProperty = {
+      role: role.roleArn,
+      rules: [
+        {
+          id: RULE_ID,
+          priority: 1,
+          status: 'Enabled',
+          filter: { prefix: '' },
+          // Who marks everything here as deleted does not do so there.
+          deleteMarkerReplication: { status: 'Disabled' },
+          // Without it S3 leaves out what is encrypted with KMS, which is everything.
+          sourceSelectionCriteria: { sseKmsEncryptedObjects: { status: 'Enabled' } },
+          destination: {
+            bucket: targetBucketArn,
+            account: target.account,
+            encryptionConfiguration: { replicaKmsKeyId: replica.keyArn },
+            metrics: { status: 'Enabled' },
+            ...(target.account === cluster.account ? {} : { accessControlTranslation: { owner: 'Destination' } }),
+          },
+        },
+      ],
+    };
+    (bucket.node.defaultChild as CfnBucket).replicationConfiguration = configuration;
+
+    const metric = (metricName: string, statistic: string) =>
+      new Metric({
+        namespace: 'AWS/S3',
+        metricName,
+        statistic,
+        period: Duration.minutes(5),
+        dimensionsMap: { SourceBucket: bucket.bucketName, DestinationBucket: replica.bucketName, RuleId: RULE_ID },
+      });
+    const where = `Cluster ${cluster.name}, account ${account}. Runbook: docs/retention.md, "When replication fails".`;
+    new Alarm(this, 'Failed', {
+      alarmDescription: `S3 could not copy a backup to the replica. It does not try that one again, and does not expire it here: the bill grows. ${where}`,
+      metric: metric('OperationsFailedReplication', 'Sum'),
+      threshold: 0,
+      comparisonOperator: ComparisonOperator.GREATER_THAN_THRESHOLD,
+      evaluationPeriods: 1,
+      // A count of errors: no data is no error.
+      treatMissingData: TreatMissingData.NOT_BREACHING,
+    });
+    new Alarm(this, 'Behind', {
+      alarmDescription: `The replica is more than ${String(LATENCY_LIMIT.toHours())} hours behind. Were this account lost now, so would be the backups since. ${where}`,
+      metric: metric('ReplicationLatency', 'Maximum'),
+      threshold: LATENCY_LIMIT.toSeconds(),
+      comparisonOperator: ComparisonOperator.GREATER_THAN_THRESHOLD,
+      evaluationPeriods: 3,
+      // Between two backups nothing is under way, and S3 says nothing; that no backup comes at all is not for this alarm to find.
+      treatMissingData: TreatMissingData.NOT_BREACHING,
+    });
+  }
+}
