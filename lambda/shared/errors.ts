@@ -13,9 +13,12 @@ export class EnvironmentError extends Error {
 export class EventError extends Error {
   override readonly name = 'EventError';
 
-  constructor(readonly problems: readonly string[]) {
+  constructor(
+    readonly problems: readonly string[],
+    next = `send {} or {"reason": …, "keepDays": …} for a backup now, {"scheduledTime": …, "scheduleArn": …} as the schedule does, or use 'npm run tools'`,
+  ) {
     super(
-      `the event has ${String(problems.length)} problem${problems.length === 1 ? '' : 's'}: ${problems.join('; ')}; send {} or {"reason": …, "keepDays": …} for a backup now, {"scheduledTime": …, "scheduleArn": …} as the schedule does, or use 'npm run tools'`,
+      `the event has ${String(problems.length)} problem${problems.length === 1 ? '' : 's'}: ${problems.join('; ')}; ${next}`,
     );
   }
 }
@@ -50,6 +53,38 @@ export class SigningKeyError extends Error {
 /** The bucket holds backups of another cluster. */
 export class SharedBucketError extends Error {
   override readonly name = 'SharedBucketError';
+}
+
+/** A receipt in the bucket is not signed, wrongly signed, or not one that this version reads. */
+export class ReceiptError extends Error {
+  override readonly name = 'ReceiptError';
+
+  constructor(message: string, cause?: unknown) {
+    super(message, { cause });
+  }
+}
+
+/** The function's own disk has no room, or failed: nothing is known about the snapshot. */
+export class FunctionDiskError extends Error {
+  override readonly name = 'FunctionDiskError';
+
+  constructor(message: string, cause?: unknown) {
+    super(message, { cause });
+  }
+}
+
+/** The snapshot is not what it has to be; `reasons` lists everything that was found. */
+export class VerificationFailedError extends Error {
+  override readonly name = 'VerificationFailedError';
+
+  constructor(
+    readonly snapshot: string,
+    readonly reasons: readonly string[],
+  ) {
+    super(
+      `${snapshot} is not verified and was tagged 'failed', for ${String(reasons.length)} reason${reasons.length === 1 ? '' : 's'}: ${reasons.join('; ')}; it is kept for 7 days for a look; docs/receipts.md says what each reason means; when it is corrected, send {"backupId": …} to verify it again`,
+    );
+  }
 }
 
 /** There is no control-plane node that can be asked for a snapshot. */

@@ -1,9 +1,16 @@
 import {
   GetObjectCommand,
+  type GetObjectCommandOutput,
+  GetObjectRetentionCommand,
+  GetObjectTaggingCommand,
   HeadObjectCommand,
   ListObjectsV2Command,
+  ListObjectVersionsCommand,
+  type ObjectLockRetentionMode,
   PutObjectCommand,
   type PutObjectCommandInput,
+  PutObjectRetentionCommand,
+  PutObjectTaggingCommand,
   type S3Client,
 } from '@aws-sdk/client-s3';
 import { createHash } from 'node:crypto';
@@ -136,6 +143,200 @@ export async function listKeys(store: Store, prefix: string, startAfter?: string
   throw new StoreError(
     `keys under s3://${store.bucket}/${prefix} after '${startAfter ?? ''}': got more than ${String(keys.length)}, expected fewer; find out what else writes there`,
   );
+}
+
+/** One version of an object, by which it is read whatever lies over it. */
+export interface VersionId {
+  readonly key: string;
+  readonly versionId: string;
+}
+
+/** A version as a list shows it. */
+export interface ObjectVersion extends VersionId {
+  readonly storedAt: Date;
+  readonly bytes: number;
+}
+
+/** All versions under a prefix: by key, and of one key the oldest first. */
+export interface Versions {
+  readonly versions: readonly ObjectVersion[];
+  readonly deleteMarkers: readonly VersionId[];
+}
+
+/** Versions and delete markers of the keys under a prefix, from after the key `afterKey` on. Throws StoreError when there are more than 50,000. */
+export async function listVersions(store: Store, prefix: string, afterKey?: string): Promise<Versions> {
+  const newestFirst: ObjectVersion[] = [];
+  const deleteMarkers: VersionId[] = [];
+  let marker: { KeyMarker?: string; VersionIdMarker?: string } = afterKey === undefined ? {} : { KeyMarker: afterKey };
+  for (let page = 1; page <= LIST_PAGES; page++) {
+    let answer;
+    try {
+      answer = await store.s3.send(
+        new ListObjectVersionsCommand({
+          Bucket: store.bucket,
+          Prefix: prefix,
+          ExpectedBucketOwner: store.bucketOwner,
+          ...marker,
+        }),
+      );
+    } catch (error) {
+      throw storeError('ListObjectVersions', store, prefix, error);
+    }
+    for (const { Key, VersionId, LastModified, Size } of answer.Versions ?? []) {
+      if (Key === undefined || VersionId === undefined || LastModified === undefined || Size === undefined) {
+        throw new StoreError(
+          `ListObjectVersions s3://${store.bucket}/${prefix}: got a version without key, id, time or size, expected all four; find out what answers in place of S3`,
+        );
+      }
+      newestFirst.push({ key: Key, versionId: VersionId, storedAt: LastModified, bytes: Size });
+    }
+    for (const { Key, VersionId } of answer.DeleteMarkers ?? []) {
+      deleteMarkers.push({ key: Key ?? '', versionId: VersionId ?? '' });
+    }
+    if (answer.IsTruncated !== true) {
+      // S3 lists the versions of a key from the newest to the oldest. Sorting is stable, so times of one second do not change that.
+      const versions = newestFirst.reverse().toSorted((a, b) => (a.key < b.key ? -1 : a.key > b.key ? 1 : 0));
+      return { versions, deleteMarkers };
+    }
+    marker = {
+      ...(answer.NextKeyMarker === undefined ? {} : { KeyMarker: answer.NextKeyMarker }),
+      ...(answer.NextVersionIdMarker === undefined ? {} : { VersionIdMarker: answer.NextVersionIdMarker }),
+    };
+  }
+  throw new StoreError(
+    `versions under s3://${store.bucket}/${prefix} after '${afterKey ?? ''}': got more than ${String(newestFirst.length + deleteMarkers.length)}, expected fewer; find out what else writes there`,
+  );
+}
+
+/** What S3 says of a version without its body. */
+export interface VersionHead {
+  readonly metadata: Readonly<Record<string, string>>;
+  readonly bytes: number;
+  /** Hex, of the stored bytes; undefined when it was stored without one. */
+  readonly sha256: string | undefined;
+}
+
+/** Metadata, length and checksum of a version. The checksum needs the right to decrypt. */
+export async function headVersion(store: Store, version: VersionId): Promise<VersionHead> {
+  try {
+    const answer = await store.s3.send(
+      new HeadObjectCommand({ ...versionInput(store, version), ChecksumMode: 'ENABLED' }),
+    );
+    const { ContentLength, ChecksumSHA256 } = answer;
+    return {
+      metadata: answer.Metadata ?? {},
+      bytes: ContentLength ?? 0,
+      sha256: ChecksumSHA256 === undefined ? undefined : Buffer.from(ChecksumSHA256, 'base64').toString('hex'),
+    };
+  } catch (error) {
+    throw versionError('HeadObject', store, version, error);
+  }
+}
+
+/** A version's bytes and metadata. Throws StoreError when there are more than `maxBytes`. */
+export async function getVersion(
+  store: Store,
+  version: VersionId,
+  maxBytes: number,
+): Promise<{ readonly bytes: Buffer; readonly metadata: Readonly<Record<string, string>> }> {
+  const answer = await openVersion(store, version);
+  const length = answer.ContentLength ?? 0;
+  if (length > maxBytes) {
+    throw new StoreError(
+      `s3://${store.bucket}/${version.key} version ${version.versionId}: got ${String(length)} bytes, expected at most ${String(maxBytes)}; find out in CloudTrail who wrote it`,
+    );
+  }
+  try {
+    return {
+      bytes: Buffer.from((await answer.Body?.transformToByteArray()) ?? []),
+      metadata: answer.Metadata ?? {},
+    };
+  } catch (error) {
+    throw versionError('GetObject', store, version, error);
+  }
+}
+
+/** Begins to read a version, from the byte `from` on. */
+export async function openVersion(store: Store, version: VersionId, from = 0): Promise<GetObjectCommandOutput> {
+  try {
+    return await store.s3.send(
+      new GetObjectCommand({
+        ...versionInput(store, version),
+        ...(from === 0 ? {} : { Range: `bytes=${String(from)}-` }),
+      }),
+    );
+  } catch (error) {
+    throw versionError('GetObject', store, version, error);
+  }
+}
+
+const TAG = 'retention';
+
+/** The value of a version's tag `retention`, or undefined when it has none. */
+export async function getRetentionTag(store: Store, version: VersionId): Promise<string | undefined> {
+  try {
+    const { TagSet } = await store.s3.send(new GetObjectTaggingCommand(versionInput(store, version)));
+    return TagSet?.find(({ Key }) => Key === TAG)?.Value;
+  } catch (error) {
+    throw versionError('GetObjectTagging', store, version, error);
+  }
+}
+
+/** Makes `retention` a version's one tag. */
+export async function putRetentionTag(store: Store, version: VersionId, retention: string): Promise<void> {
+  try {
+    await store.s3.send(
+      new PutObjectTaggingCommand({
+        ...versionInput(store, version),
+        Tagging: { TagSet: [{ Key: TAG, Value: retention }] },
+      }),
+    );
+  } catch (error) {
+    throw versionError('PutObjectTagging', store, version, error);
+  }
+}
+
+/** Extends a version's lock to `until`, unless it holds that long already. Returns whether it had to. */
+export async function extendLock(store: Store, version: VersionId, until: Date): Promise<boolean> {
+  const current = await getLock(store, version);
+  if (current?.until !== undefined && current.until >= until) {
+    return false;
+  }
+  try {
+    await store.s3.send(
+      new PutObjectRetentionCommand({
+        ...versionInput(store, version),
+        // A bucket whose owner chose compliance keeps it: S3 takes no weaker mode over a stronger one.
+        Retention: { Mode: current?.mode ?? 'GOVERNANCE', RetainUntilDate: until },
+      }),
+    );
+    return true;
+  } catch (error) {
+    throw versionError('PutObjectRetention', store, version, error);
+  }
+}
+
+async function getLock(
+  store: Store,
+  version: VersionId,
+): Promise<{ readonly mode: ObjectLockRetentionMode | undefined; readonly until: Date | undefined } | undefined> {
+  try {
+    const { Retention } = await store.s3.send(new GetObjectRetentionCommand(versionInput(store, version)));
+    return { mode: Retention?.Mode, until: Retention?.RetainUntilDate };
+  } catch (error) {
+    if (error instanceof Error && error.name === 'NoSuchObjectLockConfiguration') {
+      return undefined;
+    }
+    throw versionError('GetObjectRetention', store, version, error);
+  }
+}
+
+function versionInput(store: Store, { key, versionId }: VersionId) {
+  return { Bucket: store.bucket, Key: key, VersionId: versionId, ExpectedBucketOwner: store.bucketOwner };
+}
+
+function versionError(operation: string, store: Store, { key, versionId }: VersionId, error: unknown): StoreError {
+  return storeError(operation, store, `${key} version ${versionId}`, error);
 }
 
 /** SHA-256 in lower-case hex. */
