@@ -82,16 +82,21 @@ describe('npx etcd-backup verify', () => {
 
   test('ends with 3 for a file that is not there', () => {
     const { status, stderr } = run('verify', join(dir, 'missing.db'));
-    expect(stderr).toMatch(/missing\.db: got Error: ENOENT.*expected a file that can be read/);
+    expect(stderr).toMatch(/missing\.db: got Error: ENOENT.*expected files that can be read/);
     expect(status).toBe(3);
   });
 
-  test.each([[[]], [['verify']], [['verify', 'a', 'b']], [['prove', 'a']], [['verify', 'a', '--fast']]])(
-    'ends with 2 and says how it is used for the arguments %j',
-    (args) => {
-      const { status, stderr } = run(...args);
-      expect(stderr).toContain('npx etcd-backup verify FILE');
-      expect(status).toBe(2);
-    },
-  );
+  test.each([
+    [[]],
+    [['verify']],
+    [['verify', 'a', 'b']],
+    [['prove', 'a']],
+    [['verify', 'a', '--fast']],
+    [['verify', 'a', '--snapshot', 'b']],
+    [['receipt', 'a', '--json']],
+  ])('ends with 2 and says how it is used for the arguments %j', (args) => {
+    const { status, stderr } = run(...args);
+    expect(stderr).toContain('npx etcd-backup verify FILE');
+    expect(status).toBe(2);
+  });
 });
