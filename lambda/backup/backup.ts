@@ -52,6 +52,8 @@ export interface BackupDeps {
   readonly acknowledgedMembers: number;
   /** SHA-256 of tools that may be used although their hash changed. */
   readonly acknowledgedTools: readonly string[];
+  /** Longest time that an on-demand backup may ask to be kept. */
+  readonly maxKeepDays: number;
   readonly snapshotDocument: Document;
   readonly uploadDocument: Document;
   readonly announcementKeyArn: string;
@@ -93,7 +95,7 @@ export async function backup(
   event: unknown,
   invocation: Invocation,
 ): Promise<BackupOutcome | ToolsUploads> {
-  const request = readEvent(event, deps.now());
+  const request = readEvent(event, { now: deps.now(), maxKeepDays: deps.maxKeepDays });
   if (request.kind === 'tools') {
     return presignTools(deps, request.tools);
   }

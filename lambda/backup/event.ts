@@ -15,17 +15,17 @@ const scheduled = z.strictObject(
   'an object',
 );
 
-const onDemand = z.strictObject(
-  {
-    reason: z.optional(
-      // Goes into a signed announcement and is read by people.
-      text(/^[^\p{Cc}]{1,200}$/u, '1 to 200 characters without control characters'),
-    ),
-    // The bucket policy caps the lock at the longest class; ten years is beyond any of them.
-    keepDays: z.optional(wholeNumber(1, 3650)),
-  },
-  'an object',
-);
+const onDemand = (maxKeepDays: number) =>
+  z.strictObject(
+    {
+      reason: z.optional(
+        // Goes into a signed announcement and is read by people.
+        text(/^[^\p{Cc}]{1,200}$/u, '1 to 200 characters without control characters'),
+      ),
+      keepDays: z.optional(wholeNumber(1, maxKeepDays)),
+    },
+    'an object',
+  );
 
 const toolsRequest = z.strictObject(
   {
@@ -65,8 +65,12 @@ export type Request =
 // Clocks differ by seconds; a backup of a later time would be the newest one until that time comes.
 const FUTURE_MINUTES = 5;
 
-/** What an event asks for at this moment. Throws EventError with everything that is wrong with it. */
-export function readEvent(event: unknown, now: Date): Request {
+/**
+ * What an event asks for at this moment. Throws EventError with everything that is wrong with it.
+ *
+ * @param maxKeepDays the longest lock that the bucket policy lets through: a longer `keepDays` could not be kept
+ */
+export function readEvent(event: unknown, { now, maxKeepDays }: { now: Date; maxKeepDays: number }): Request {
   const has = (name: string) => typeof event === 'object' && event !== null && name in event;
   if (has('tools')) {
     return { kind: 'tools', tools: valid(tools, event).tools };
@@ -84,7 +88,7 @@ export function readEvent(event: unknown, now: Date): Request {
       backupId: backupIdOf(new Date(scheduledTime)),
     };
   }
-  const { reason, keepDays } = valid(onDemand, event);
+  const { reason, keepDays } = valid(onDemand(maxKeepDays), event);
   return { kind: 'backup', trigger: { kind: 'on-demand', reason: reason ?? null, keepDays: keepDays ?? null } };
 }
 

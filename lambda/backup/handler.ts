@@ -17,6 +17,7 @@ const deps: BackupDeps = {
   controlPlaneTags: envRecord('CONTROL_PLANE_TAGS'),
   acknowledgedMembers: envNumber('ACKNOWLEDGED_MEMBERS'),
   acknowledgedTools: envHashes('ACKNOWLEDGED_TOOLS'),
+  maxKeepDays: envNumber('MAX_KEEP_DAYS'),
   snapshotDocument: { name: env('SNAPSHOT_DOCUMENT'), version: env('SNAPSHOT_DOCUMENT_VERSION') },
   uploadDocument: { name: env('UPLOAD_DOCUMENT'), version: env('UPLOAD_DOCUMENT_VERSION') },
   announcementKeyArn: env('ANNOUNCEMENT_KEY_ARN'),

@@ -163,12 +163,15 @@ export interface Versions {
   readonly deleteMarkers: readonly VersionId[];
 }
 
-/** Versions and delete markers of the keys under a prefix, from after the key `afterKey` on. Throws StoreError when there are more than 50,000. */
+// Receipts never expire: 500,000 are those of a backup every five minutes for four years and nine months.
+const VERSION_LIST_PAGES = 500;
+
+/** Versions and delete markers of the keys under a prefix, from after the key `afterKey` on. Throws StoreError when there are more than 500,000. */
 export async function listVersions(store: Store, prefix: string, afterKey?: string): Promise<Versions> {
   const newestFirst: ObjectVersion[] = [];
   const deleteMarkers: VersionId[] = [];
   let marker: { KeyMarker?: string; VersionIdMarker?: string } = afterKey === undefined ? {} : { KeyMarker: afterKey };
-  for (let page = 1; page <= LIST_PAGES; page++) {
+  for (let page = 1; page <= VERSION_LIST_PAGES; page++) {
     let answer;
     try {
       answer = await store.s3.send(

@@ -185,6 +185,7 @@ export class Cloud {
       clusterName: 'lab',
       controlPlaneTags: { 'etcd-backup': 'lab' },
       acknowledgedMembers: this.acknowledgedMembers,
+      maxKeepDays: 186,
       acknowledgedTools: this.acknowledgedTools,
       snapshotDocument: { name: 'Snapshot-1A2B', version: '1' },
       uploadDocument: { name: 'Upload-3C4D', version: '1' },

@@ -1,7 +1,7 @@
 import { readEvent as readEventAt } from '../../../lambda/backup/event';
 import { hex, SCHEDULE_ARN } from './cloud';
 
-const readEvent = (event: unknown) => readEventAt(event, new Date('2026-11-20T14:00:00Z'));
+const readEvent = (event: unknown) => readEventAt(event, { now: new Date('2026-11-20T14:00:00Z'), maxKeepDays: 186 });
 
 test.each([
   ['2026-11-20T14:00:00Z', '20261120T140000Z'],
@@ -37,7 +37,7 @@ test.each([
     { reason: '', keepDays: 1.5 },
     [
       'reason: got "", expected 1 to 200 characters without control characters',
-      'keepDays: got 1.5, expected a whole number from 1 to 3650',
+      'keepDays: got 1.5, expected a whole number from 1 to 186',
     ],
   ],
   [

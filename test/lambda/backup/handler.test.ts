@@ -11,6 +11,7 @@ const environment = {
   CLUSTER_NAME: 'lab',
   CONTROL_PLANE_TAGS: '{"role":"control-plane"}',
   ACKNOWLEDGED_MEMBERS: '0',
+  MAX_KEEP_DAYS: '186',
   BUCKET: 'lab-backups',
   BUCKET_OWNER: '000000000000',
   SNAPSHOT_KEY_ARN: 'arn:aws:kms:us-east-1:000000000000:key/1',
