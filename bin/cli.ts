@@ -6,8 +6,8 @@ import { type CommandResult, verify } from './verify';
 
 const USAGE = `npx etcd-backup verify FILE [--json]
 
-Reads a snapshot of etcd and says whether it is sound: its SHA-256 trailer, every page, and every key's place.
-Needs no etcd and no other program, and changes nothing.
+Reads a snapshot of etcd and says whether it is sound: its SHA-256 trailer, every page, and every key's place. FILE may be one out of
+the bucket (.db.zst, .db.gz), which is decompressed in the folder for temporary files (TMPDIR). Needs no etcd and no other program.
 
   --json        one line of JSON: hash, revision, totalKey and totalSize as 'etcdutl snapshot status -w json' has them, and all that
                 was measured
@@ -59,7 +59,7 @@ async function run(args: readonly string[]): Promise<CommandResult> {
   }
   try {
     if (command === 'verify') {
-      return verify({ file, json: values.json === true });
+      return await verify({ file, json: values.json === true });
     }
     const { signature = '', 'public-key': publicKey = '', snapshot } = values;
     return await receipt({ file, signature, publicKey, ...(snapshot === undefined ? {} : { snapshot }) });

@@ -1,6 +1,10 @@
+import { closeSync, createReadStream, mkdtempSync, openSync, readSync, rmSync, statSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { DAMAGE, SnapshotDamagedError } from '../lambda/shared/snapshot/damage';
+import { decompress } from '../lambda/shared/snapshot/decompress';
 import type { SnapshotFacts } from '../lambda/shared/snapshot/facts';
-import { readSnapshot } from '../lambda/shared/snapshot/read-snapshot';
+import { readSnapshot, requireFile } from '../lambda/shared/snapshot/read-snapshot';
 
 /** What `etcdutl snapshot status -w json` prints for a snapshot, each as the etcdutl of the snapshot's own minor counts it. */
 export interface SnapshotStatus {
@@ -19,11 +23,17 @@ export interface CommandResult {
   readonly stderr: string;
 }
 
-/** Reads a snapshot file and says whether it is sound. Throws the file system's errors as they are. */
-export function verify({ file, json }: { readonly file: string; readonly json: boolean }): CommandResult {
+/** Reads a snapshot file, compressed or not, and says whether it is sound. Throws NotAFileError, and the file system's errors as they are. */
+export async function verify({
+  file,
+  json,
+}: {
+  readonly file: string;
+  readonly json: boolean;
+}): Promise<CommandResult> {
   let facts: SnapshotFacts;
   try {
-    facts = readSnapshot(file);
+    facts = await read(file);
   } catch (error) {
     if (!(error instanceof SnapshotDamagedError)) {
       throw error;
@@ -48,6 +58,42 @@ export function verify({ file, json }: { readonly file: string; readonly json: b
     stdout: json ? `${JSON.stringify({ ok: true, ...status, facts })}\n` : describe(file, status, facts),
     stderr: '',
   };
+}
+
+async function read(file: string): Promise<SnapshotFacts> {
+  const compression = compressionOf(file);
+  if (compression === undefined) {
+    return readSnapshot(file);
+  }
+  const dir = mkdtempSync(join(tmpdir(), 'etcd-backup-'));
+  try {
+    const decompressed = join(dir, 'snapshot.db');
+    const chunks = createReadStream(file, { highWaterMark: CHUNK_BYTES }) as AsyncIterable<Buffer>;
+    await decompress(chunks, { compression, compressedBytes: statSync(file).size }, { file: decompressed });
+    return readSnapshot(decompressed);
+  } finally {
+    rmSync(dir, { recursive: true });
+  }
+}
+
+const CHUNK_BYTES = 1024 * 1024;
+// How files of each kind begin (RFC 8878 and RFC 1952). A snapshot begins with the number 0 of its first page.
+const ZSTD_MAGIC = Buffer.from('28b52ffd', 'hex');
+const GZIP_MAGIC = Buffer.from('1f8b', 'hex');
+
+function compressionOf(file: string): 'zstd' | 'gzip' | undefined {
+  requireFile(file);
+  const fd = openSync(file, 'r');
+  try {
+    const head = Buffer.alloc(ZSTD_MAGIC.length);
+    const bytes = head.subarray(0, readSync(fd, head, 0, head.length, 0));
+    if (bytes.equals(ZSTD_MAGIC)) {
+      return 'zstd';
+    }
+    return bytes.subarray(0, GZIP_MAGIC.length).equals(GZIP_MAGIC) ? 'gzip' : undefined;
+  } finally {
+    closeSync(fd);
+  }
 }
 
 /** Up to 3.5, etcdutl counts the rows of all buckets; from 3.6 on, when files began to have a storage version, live keys. */

@@ -26,7 +26,7 @@ export interface VerifyDeps extends SettleDeps {
   readonly keysLostPercent: number;
   /** Of the function alone: everything in it is removed first and last. */
   readonly directory: string;
-  readonly readSnapshot: (file: string, options: { readonly trailerSha256: string }) => SnapshotFacts;
+  readonly readSnapshot: (file: string, options: { readonly trailerSha256?: string }) => SnapshotFacts;
   readonly telemetry: Telemetry;
 }
 
@@ -329,9 +329,11 @@ async function readObject(
       return { facts: undefined, reasons: [reasonOf(downloaded)] };
     }
     const reasons = checkBytes(announcement, { ...downloaded, storedSha256: signed.storedSha256 });
+    // A file that is shorter than announced has its trailer elsewhere.
+    const known = downloaded.bodySha256 === undefined ? {} : { trailerSha256: downloaded.bodySha256 };
     const readFrom = deps.now();
     const facts = await run.inPhase('read', async () => {
-      const got = await orDamage(() => deps.readSnapshot(file, { trailerSha256: downloaded.bodySha256 }));
+      const got = await orDamage(() => deps.readSnapshot(file, known));
       return [
         got,
         got instanceof SnapshotDamagedError ? { damage: got.damage } : { hash: got.hash, revision: got.revision },

@@ -1,7 +1,8 @@
 import { execFileSync, spawnSync } from 'node:child_process';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { gzipSync, zstdCompressSync } from 'node:zlib';
 import { keyRow, smallSnapshot } from '../lambda/shared/snapshot/bolt-file';
 
 const PROJECT = join(__dirname, '..', '..');
@@ -78,6 +79,46 @@ describe('npx etcd-backup verify', () => {
     const { status, stdout } = run('verify', '--json', file);
     expect(JSON.parse(stdout)).toMatchObject({ ok: false, damage: word });
     expect(status).toBe(code);
+  });
+
+  test.each([
+    ['zstd', zstdCompressSync],
+    ['gzip', gzipSync],
+  ])('reads one out of the bucket, compressed with %s, and leaves nothing behind', (_name, compress) => {
+    const file = join(dir, 'compressed');
+    writeFileSync(file, compress(readFileSync(snapshot)));
+    const temporary = mkdtempSync(join(dir, 'tmp-'));
+    const { status, stdout, stderr } = spawnSync(process.execPath, [cli, 'verify', file], {
+      encoding: 'utf8',
+      env: { ...process.env, TMPDIR: temporary },
+    });
+    expect(stderr).toBe('');
+    expect(stdout).toMatch(/compressed: sound\n/);
+    expect(status).toBe(0);
+    expect(readdirSync(temporary)).toEqual([]);
+  });
+
+  test.each([
+    ['cut', (bytes: Buffer) => bytes.subarray(0, -3)],
+    ['with something behind it', (bytes: Buffer) => Buffer.concat([bytes, Buffer.from('x')])],
+    ['of two frames', (bytes: Buffer) => Buffer.concat([bytes, bytes])],
+  ])('ends with 19 for a compressed file %s', (_name, damage) => {
+    const file = join(dir, 'compressed');
+    for (const compress of [zstdCompressSync, gzipSync]) {
+      writeFileSync(file, damage(compress(readFileSync(snapshot))));
+      const { status, stderr } = run('verify', file);
+      expect(stderr).toContain('DAMAGED (bad-compression)');
+      expect(status).toBe(19);
+    }
+  });
+
+  test('ends with 3 for a folder, and does not wait for a pipe', () => {
+    execFileSync('mkfifo', [join(dir, 'pipe')]);
+    for (const path of [dir, join(dir, 'pipe')]) {
+      const { status, stderr } = run('verify', path);
+      expect(stderr).toMatch(/got a directory, pipe or device, expected a regular file/);
+      expect(status).toBe(3);
+    }
   });
 
   test('ends with 3 for a file that is not there', () => {

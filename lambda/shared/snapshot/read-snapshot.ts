@@ -47,15 +47,19 @@ export interface ReadSnapshotOptions {
  * @throws SnapshotDamagedError for any bytes that are no sound snapshot; NotAFileError; the file system's errors as they are
  */
 export function readSnapshot(file: string, options: ReadSnapshotOptions = {}): SnapshotFacts {
-  // Before it is opened: that would wait for ever at a pipe.
-  if (!statSync(file).isFile()) {
-    throw new NotAFileError(`${file}: got a directory, pipe or device, expected a regular file`);
-  }
+  requireFile(file);
   const fd = openSync(file, 'r');
   try {
     return readOpenSnapshot(fd, options);
   } finally {
     closeSync(fd);
+  }
+}
+
+/** Throws NotAFileError. To be called before a file is opened: that waits for ever at a pipe. */
+export function requireFile(file: string): void {
+  if (!statSync(file).isFile()) {
+    throw new NotAFileError(`${file}: got a directory, pipe or device, expected a regular file`);
   }
 }
 

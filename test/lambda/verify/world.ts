@@ -124,7 +124,7 @@ export class World {
   readonly measured: Record<string, number[]> = {};
   readonly lines: ({ readonly message: string; readonly phase: string } & Fields)[] = [];
   /** What the reader makes of the file of a backup. */
-  reader: (file: string, options: { readonly trailerSha256: string }) => SnapshotFacts = () => snapshotFacts();
+  reader: (file: string, options: { readonly trailerSha256?: string }) => SnapshotFacts = () => snapshotFacts();
   /** Bytes after which the connection breaks, one for each request for a snapshot; then none breaks. */
   breaks: number[] = [];
   reads = 0;

@@ -1,5 +1,5 @@
 import { crc32 } from 'node:zlib';
-import { SnapshotDamagedError } from '../shared/snapshot/damage';
+import { SnapshotDamagedError } from './damage';
 
 /**
  * Follows a compressed file from outside of its decoder. Node's decoders pass over bytes behind the end of a frame, or go on with a
