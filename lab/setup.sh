@@ -3,16 +3,19 @@
 #
 # Tools are kept by version under ETCD_BACKUP_CACHE (default: ~/.cache/etcd-backup) and are never changed there. Instead of building them:
 #   ETCD_3_5_BIN, ETCD_3_6_BIN, ETCD_3_7_BIN   directory with your own etcd, etcdctl and etcdutl
+#   ETCD_3_4_BIN                               directory with your own etcd and etcdctl; else Debian's packages, unpacked and not installed
 #   MINIO_BIN, VERSITYGW_BIN                   file of your own MinIO, of your own versitygw
 #   ETCD_RELEASES=1                            download etcd's official releases and check them against their SHA256SUMS
 #                                              (ETCD_RELEASE_BASE: another place than GitHub's)
-# Arguments: names of what is wanted (npm commands lab etcd-3.5 etcd-3.6 etcd-3.7 minio versitygw); without any: all of it.
+# Arguments: names of what is wanted (npm commands lab etcd-3.4 etcd-3.5 etcd-3.6 etcd-3.7 minio versitygw); without any: all of it.
 set -Eeuo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 readonly CACHE=${ETCD_BACKUP_CACHE:-${HOME:-/root}/.cache/etcd-backup}
 readonly ETCD_RELEASE_BASE=${ETCD_RELEASE_BASE:-https://github.com/etcd-io/etcd/releases/download}
 readonly GO_DIR=$PWD/lab/go
+# Its modules cannot be built by a version: go.etcd.io/etcd has no v3 before 3.5. This is the release that Debian 12 has.
+readonly ETCD_3_4_RELEASE=3.4.23
 # The kernel's tools come from util-linux and iproute2, the rest is what the scripts on the nodes use.
 readonly -A PACKAGES=(
   [curl]=curl [flock]=util-linux [git]=git [gzip]=gzip [hostname]=hostname [ip]=iproute2 [nsenter]=util-linux [openssl]=openssl
@@ -140,6 +143,14 @@ build_etcd() {
   for name in etcdctl etcdutl; do go_build "etcd-$1" "go.etcd.io/etcd/$name/v3" "$2/$name"; done
 }
 
+# programs MINOR: what an etcd of it consists of.
+programs() {
+  case $1 in
+    3.4) printf 'etcd etcdctl\n' ;;
+    *) printf 'etcd etcdctl etcdutl\n' ;;
+  esac
+}
+
 # The official release: its tarball must be the one that its SHA256SUMS names.
 download_etcd() {
   local version=$1 target=$2 arch file work url name
@@ -157,21 +168,75 @@ download_etcd() {
   done
   (cd "$work" && sha256sum --check --strict --status --ignore-missing SHA256SUMS) ||
     fail "$file has not the SHA-256 that SHA256SUMS of release v$version names; nothing of it was used"
-  for name in etcd etcdctl etcdutl; do
+  for name in $(programs "${version%.*}"); do
     tar -xzf "$work/$file" -C "$target" --strip-components=1 --no-same-owner "${file%.tar.gz}/$name"
   done
   rm -r -- "$work"
 }
 
-set_up_etcd() {
-  local minor=$1 own=ETCD_${1/./_}_BIN version target name
-  if [[ -n ${!own-} ]]; then
-    for name in etcd etcdctl etcdutl; do
-      [[ -x ${!own}/$name ]] || fail "$own is ${!own}, expected a directory with etcd, etcdctl and etcdutl; $name is not there"
-    done
-    say "etcd $minor: your own in ${!own}"
+# Debian's packages, which apt-get holds against the archive's signature; only unpacked.
+unpack_etcd() {
+  local version=$1 target=$2 work=$2/packages package
+  mkdir "$work"
+  (cd "$work" && apt-get -qq -o APT::Sandbox::User=root download "etcd-server=$version" "etcd-client=$version")
+  for package in "$work"/*.deb; do dpkg-deb -x "$package" "$work/root"; done
+  mv -- "$work/root/usr/bin/etcd" "$work/root/usr/bin/etcdctl" "$target/"
+  rm -r -- "$work"
+}
+
+# debian_etcd: the version of Debian's package etcd-server, for example 3.4.23-4+b4; nothing where there is none.
+debian_etcd() {
+  local line
+  while read -r line; do
+    [[ $line != 'Candidate: (none)' && $line == Candidate:* ]] && printf '%s\n' "${line#Candidate: }"
+  done < <(LC_ALL=C apt-cache policy etcd-server 2>/dev/null)
+  return 0
+}
+
+# spoken WORD...: a, b and c.
+spoken() {
+  local joined
+  printf -v joined '%s, ' "${@:1:$#-1}"
+  printf '%s and %s\n' "${joined%, }" "${!#}"
+}
+
+# own_etcd MINOR: whether the user's own is to be taken; it must be whole.
+own_etcd() {
+  local own=ETCD_${1/./_}_BIN name
+  local -a wanted
+  [[ -n ${!own-} ]] || return 1
+  read -ra wanted < <(programs "$1")
+  for name in "${wanted[@]}"; do
+    [[ -x ${!own}/$name ]] || fail "$own is ${!own}, expected a directory with $(spoken "${wanted[@]}"); $name is not there"
+  done
+  say "etcd $1: your own in ${!own}"
+}
+
+# The oldest that can be read, for tests of reading only.
+set_up_etcd_3_4() {
+  local version
+  local -a found=("$CACHE"/etcd-3.4/3.4.*)
+  ! own_etcd 3.4 || return 0
+  [[ ! -d ${found[0]} ]] || return 0
+  if [[ ${ETCD_RELEASES-} == 1 ]]; then
+    say "downloading etcd $ETCD_3_4_RELEASE from $ETCD_RELEASE_BASE (20 MB)"
+    into_cache "$CACHE/etcd-3.4/$ETCD_3_4_RELEASE" download_etcd "$ETCD_3_4_RELEASE"
     return
   fi
+  version=$(debian_etcd)
+  if [[ -z $version ]] && type -P apt-get >/dev/null; then
+    apt-get -qq update
+    version=$(debian_etcd)
+  fi
+  [[ $version == 3.4.* ]] ||
+    fail "the distribution's package etcd-server is '${version:-not there}', expected a 3.4; set ETCD_RELEASES=1 to download the official release, or ETCD_3_4_BIN to a directory with etcd and etcdctl"
+  say "unpacking the distribution's etcd $version (13 MB)"
+  into_cache "$CACHE/etcd-3.4/$version" unpack_etcd "$version"
+}
+
+set_up_etcd() {
+  local minor=$1 version target
+  ! own_etcd "$minor" || return 0
   version=$(module_version "etcd-$minor" go.etcd.io/etcd/server/v3)
   target=$CACHE/etcd-$minor/$version
   [[ ! -d $target ]] || return 0
@@ -222,11 +287,11 @@ set_up_lab() {
 
 main() {
   local wanted started=$SECONDS
-  local -a all=(npm commands lab etcd-3.5 etcd-3.6 etcd-3.7 minio versitygw)
+  local -a all=(npm commands lab etcd-3.4 etcd-3.5 etcd-3.6 etcd-3.7 minio versitygw)
   (($# > 0)) || set -- "${all[@]}"
   require_root
   if [[ ! -d $CACHE ]]; then
-    say "first run: installs npm packages and builds etcd 3.5, 3.6 and 3.7, MinIO and versitygw into $CACHE; 5 to 15 minutes, later runs take a second"
+    say "first run: installs npm packages and fetches etcd 3.4, builds etcd 3.5, 3.6 and 3.7, MinIO and versitygw into $CACHE; 5 to 15 minutes, later runs take a second"
   fi
   mkdir -p "$CACHE"
   # What a killed run left behind; an hour is longer than any build.
@@ -236,6 +301,7 @@ main() {
       npm) install_npm ;;
       commands) install_commands ;;
       lab) set_up_lab ;;
+      etcd-3.4) set_up_etcd_3_4 ;;
       etcd-3.[567]) set_up_etcd "${wanted#etcd-}" ;;
       minio) set_up_server minio github.com/minio/minio github.com/minio/minio 'three minutes; ten when nothing is downloaded yet' ;;
       versitygw) set_up_server versitygw github.com/versity/versitygw github.com/versity/versitygw/cmd/versitygw 'a minute' ;;

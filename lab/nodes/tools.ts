@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { existsSync, globSync, readFileSync } from 'node:fs';
+import { existsSync, globSync, readFileSync, readdirSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 
@@ -44,6 +44,25 @@ export const etcdTools = (minor: EtcdMinor): EtcdTools => {
     etcdctl: existing(join(dir, 'etcdctl')),
     etcdutl: existing(join(dir, 'etcdutl')),
   };
+};
+
+/**
+ * Finds etcd 3.4, which has no etcdutl: the directory in ETCD_3_4_BIN, else what lab/setup.sh put into the cache. No node of the lab runs it;
+ * its snapshots are only read. Throws when there is none.
+ */
+export const etcd34Tools = (): Omit<EtcdTools, 'etcdutl'> => {
+  const cached = existing(process.env.ETCD_3_4_BIN ?? join(cacheDir(), 'etcd-3.4'));
+  const version =
+    process.env.ETCD_3_4_BIN === undefined
+      ? readdirSync(cached)
+          .filter((name) => /^3\.4\./.test(name))
+          .sort()
+          .at(-1)
+      : '3.4';
+  if (version === undefined)
+    throw new Error(`${cached} holds no etcd 3.4, expected one; run 'bash lab/setup.sh etcd-3.4'`);
+  const dir = process.env.ETCD_3_4_BIN ?? join(cached, version);
+  return { version, etcd: existing(join(dir, 'etcd')), etcdctl: existing(join(dir, 'etcdctl')) };
 };
 
 /** Finds the lab's own program, built from exactly the sources that lie in lab/go/lab. Throws when it was not built. */

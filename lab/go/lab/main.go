@@ -1,4 +1,5 @@
-// Command lab is the lab's own part of a control-plane node: its init, its kubelet, its port forwarder and its data loader.
+// Command lab is the lab's own part of a control-plane node: its init, its kubelet, its port forwarder, its data loader, and
+// the bbolt that snapshots are held against.
 // Which of them it is follows from the name it is started by (`kubelet`), else from the first argument (`lab load ...`).
 package main
 
@@ -8,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"etcd-backup/lab/bboltfile"
 	"etcd-backup/lab/forward"
 	"etcd-backup/lab/kubelet"
 	"etcd-backup/lab/load"
@@ -20,6 +22,7 @@ var programs = map[string]func([]string) error{
 	"container": kubelet.Container,
 	"forward":   forward.Run,
 	"load":      load.Run,
+	"bbolt":     bboltfile.Run,
 }
 
 func main() {
@@ -30,7 +33,7 @@ func main() {
 		run, known = programs[name]
 	}
 	if !known {
-		fmt.Fprintf(os.Stderr, "lab: got %q, expected init, kubelet, container, forward or load as first argument\n", strings.Join(os.Args, " "))
+		fmt.Fprintf(os.Stderr, "lab: got %q, expected init, kubelet, container, forward, load or bbolt as first argument\n", strings.Join(os.Args, " "))
 		os.Exit(2)
 	}
 	if err := run(arguments); err != nil {
