@@ -1,18 +1,20 @@
 import { PutObjectCommand } from '@aws-sdk/client-s3';
 import { getSignedUrl } from '@aws-sdk/s3-request-presigner';
-import { readdirSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { s3Client } from './aws/s3';
+import { benchVerify } from './bench-verify';
+import { type Measured, median, medianPhases, megabytes, peakOf, ratio, watchMemory } from './measure';
 import type { LabNode } from './nodes/lab-node';
 import { loadData } from './nodes/load';
 import { type Lab, startLab } from './start-lab';
 
 // `npm run bench`: a whole backup, from the schedule to the object in S3, against what a user would type instead on the same node with
-// the same data: etcdctl snapshot save, etcdutl snapshot status, gzip, one upload. In turns, so that a slow moment hits both.
+// the same data: etcdctl snapshot save, etcdutl snapshot status, gzip, one upload. Then the proof of each (bench-verify.ts). In turns, so that
+// a slow moment hits both. `--only verify` leaves the first part's plain tools out.
 
 // What runs on a node without us.
 const OWN_PROCESSES = new Set(['lab', 'kubelet', 'etcd']);
-const SAMPLE_MS = 100;
 
 const PLAIN = String.raw`
 set -euo pipefail
@@ -32,55 +34,18 @@ e=$(lap)
 printf '{"save":[%s,%s],"status":[%s,%s],"gzip":[%s,%s],"upload":[%s,%s],"bytes":%s}' "$a" "$b" "$b" "$c" "$c" "$d" "$d" "$e" "$(stat -c %s plain.db.gz)"
 `;
 
-interface Measured {
-  readonly seconds: number;
-  readonly phases: Readonly<Record<string, number>>;
+interface Stored extends Measured {
   readonly bytes: number;
-  /** Highest sum of memory of its own, and of all it has mapped, over the processes that it runs on the node. */
-  readonly peak: Peak;
 }
 
-interface Peak {
-  anonymousBytes: number;
-  mappedBytes: number;
-}
-
-/** Watches the memory of what runs on a node besides etcd and the kubelet, as each process's share of what it uses. */
-function watchMemory(node: LabNode): { stop(): Peak } {
+/** Watches what runs on a node besides etcd and the kubelet. */
+function watchNode(node: LabNode): ReturnType<typeof watchMemory> {
   // The node's own /proc: it shows the node's processes and no others.
   const proc = `/proc/${String(node.pid)}/root/proc`;
-  const peak: Peak = { anonymousBytes: 0, mappedBytes: 0 };
-  const sample = (): void => {
-    let anonymousBytes = 0;
-    let mappedBytes = 0;
-    for (const pid of readdirSync(proc).filter((entry) => /^\d+$/.test(entry))) {
-      try {
-        if (OWN_PROCESSES.has(readFileSync(`${proc}/${pid}/comm`, 'utf8').trim())) {
-          continue;
-        }
-        const rollup = readFileSync(`${proc}/${pid}/smaps_rollup`, 'utf8');
-        mappedBytes += Number(/^Pss: +(\d+) kB/m.exec(rollup)?.[1] ?? 0) * 1024;
-        anonymousBytes += Number(/^Pss_Anon: +(\d+) kB/m.exec(rollup)?.[1] ?? 0) * 1024;
-      } catch (error) {
-        // It ended while we looked.
-        if (!['ENOENT', 'ESRCH'].includes((error as NodeJS.ErrnoException).code ?? '')) {
-          throw error;
-        }
-      }
-    }
-    peak.anonymousBytes = Math.max(peak.anonymousBytes, anonymousBytes);
-    peak.mappedBytes = Math.max(peak.mappedBytes, mappedBytes);
-  };
-  const timer = setInterval(sample, SAMPLE_MS);
-  return {
-    stop: () => {
-      clearInterval(timer);
-      return peak;
-    },
-  };
+  return watchMemory(proc, (pid) => !OWN_PROCESSES.has(readFileSync(`${proc}/${pid}/comm`, 'utf8').trim()));
 }
 
-async function plain(lab: Lab, node: LabNode, round: number): Promise<Measured> {
+async function plain(lab: Lab, node: LabNode, round: number): Promise<Stored> {
   const { aws } = lab;
   const s3 = s3Client(aws.endpoints.s3, aws.credentials, aws.region);
   const url = await getSignedUrl(
@@ -88,7 +53,7 @@ async function plain(lab: Lab, node: LabNode, round: number): Promise<Measured> 
     new PutObjectCommand({ Bucket: aws.outputs.get('BucketName'), Key: `plain-${String(round)}.db.gz` }),
   );
   s3.destroy();
-  const memory = watchMemory(node);
+  const memory = watchNode(node);
   const text = await node.must(['bash', '-c', PLAIN], {
     env: { ...node.etcdctlEnvironment, BIN: node.imageBin, URL: url },
   });
@@ -104,10 +69,10 @@ async function ours(
   lab: Lab,
   node: LabNode,
   round: number,
-): Promise<Measured & { functionBytes: number; sizeBytes: number }> {
+): Promise<Stored & { functionBytes: number; sizeBytes: number }> {
   const { aws } = lab;
   const earlier = aws.logs.length;
-  const memory = watchMemory(node);
+  const memory = watchNode(node);
   const started = Date.now();
   const delivery = await aws.fireSchedule(undefined, { scheduledTime: new Date(Date.UTC(2026, 10, 20, round)) });
   if (!delivery.delivered) {
@@ -136,35 +101,34 @@ async function ours(
   };
 }
 
-function median(values: readonly number[]): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  const middle = Math.floor(sorted.length / 2);
-  return sorted.length % 2 === 1
-    ? (sorted[middle] ?? NaN)
-    : ((sorted[middle - 1] ?? NaN) + (sorted[middle] ?? NaN)) / 2;
-}
-
-function megabytes(bytes: number): string {
-  return `${(bytes / 1e6).toFixed(0)} MB`;
-}
-
-function medians(runs: readonly Measured[]): string {
-  const names = Object.keys(runs[0]?.phases ?? {});
-  return names
-    .map((name) => [name, median(runs.map(({ phases }) => phases[name] ?? 0))] as const)
-    .filter(([, seconds]) => seconds >= 0.05)
-    .map(([name, seconds]) => `${name} ${seconds.toFixed(1)} s`)
-    .join(', ');
+function report(own: readonly Awaited<ReturnType<typeof ours>>[], theirs: readonly Stored[]): void {
+  const seconds = (runs: readonly Measured[]): string => median(runs.map((each) => each.seconds)).toFixed(1);
+  const [first] = own;
+  console.log(`
+snapshot of ${megabytes(first?.sizeBytes ?? 0)}, medians of ${String(own.length)} rounds in turns
+  etcd-backup   schedule to stored ${seconds(own)} s (${medianPhases(own)})
+                stored ${megabytes(first?.bytes ?? 0)}; peak on the node ${peakOf(own)}; function ${megabytes(median(own.map(({ functionBytes }) => functionBytes)))}
+  plain tools   save to stored ${seconds(theirs)} s (${medianPhases(theirs)})
+                stored ${megabytes(theirs[0]?.bytes ?? 0)}; peak on the node ${peakOf(theirs)}
+  ratio         ${ratio(own, theirs)}
+`);
 }
 
 async function main(): Promise<void> {
   const { values } = parseArgs({
-    options: { size: { type: 'string', default: '1000MB' }, rounds: { type: 'string', default: '3' } },
+    options: {
+      size: { type: 'string', default: '1000MB' },
+      rounds: { type: 'string', default: '3' },
+      only: { type: 'string', default: 'all' },
+    },
   });
   const size = Number(/^(\d+)MB$/.exec(values.size)?.[1]);
   const rounds = Number(values.rounds);
   if (!(size >= 1 && size <= 6000) || !Number.isInteger(rounds) || rounds < 1 || rounds > 20) {
     throw new Error(`--size is '${values.size}' and --rounds '${values.rounds}', expected 1MB to 6000MB and 1 to 20`);
+  }
+  if (values.only !== 'all' && values.only !== 'verify') {
+    throw new Error(`--only is '${values.only}', expected verify, or left out for all`);
   }
   const lab = await startLab({
     name: 'bench',
@@ -190,25 +154,26 @@ async function main(): Promise<void> {
     for (const each of lab.fleet) {
       each.agentVersion = each.instanceId === node.instanceId ? each.agentVersion : '3.3.1.0';
     }
-    const theirs: Measured[] = [];
+    // Each proof has its turn later; it must not run beside what is measured now.
+    lab.aws.events.hold();
+    const theirs: Stored[] = [];
     const own: Awaited<ReturnType<typeof ours>>[] = [];
     for (let round = 1; round <= rounds; round += 1) {
       own.push(await ours(lab, node, round));
+      if (values.only === 'verify') {
+        continue;
+      }
       theirs.push(await plain(lab, node, round));
       const [a, b] = [own.at(-1)?.seconds ?? NaN, theirs.at(-1)?.seconds ?? NaN];
       console.log(
         `round ${String(round)}: etcd-backup ${a.toFixed(1)} s, plain tools ${b.toFixed(1)} s, ratio ${(a / b).toFixed(2)}`,
       );
     }
-    const ratios = own.map(({ seconds }, index) => seconds / (theirs[index]?.seconds ?? NaN));
-    const first = own[0];
-    console.log(`
-snapshot of ${megabytes(first?.sizeBytes ?? 0)}, medians of ${String(rounds)} rounds in turns
-  etcd-backup   schedule to stored ${median(own.map(({ seconds }) => seconds)).toFixed(1)} s (${medians(own)})
-                stored ${megabytes(first?.bytes ?? 0)}; peak on the node ${megabytes(median(own.map(({ peak }) => peak.anonymousBytes)))} of its own, ${megabytes(median(own.map(({ peak }) => peak.mappedBytes)))} with mapped files; function ${megabytes(median(own.map(({ functionBytes }) => functionBytes)))}
-  plain tools   save to stored ${median(theirs.map(({ seconds }) => seconds)).toFixed(1)} s (${medians(theirs)})
-                stored ${megabytes(theirs[0]?.bytes ?? 0)}; peak on the node ${megabytes(median(theirs.map(({ peak }) => peak.anonymousBytes)))} of its own, ${megabytes(median(theirs.map(({ peak }) => peak.mappedBytes)))} with mapped files
-  ratio         ${median(ratios).toFixed(2)} (from ${Math.min(...ratios).toFixed(2)} to ${Math.max(...ratios).toFixed(2)})`);
+    if (theirs.length > 0) {
+      report(own, theirs);
+    }
+    const snapshots = lab.aws.events.release().filter(({ detail }) => detail.object.key.startsWith('snapshots/'));
+    await benchVerify(lab, snapshots);
   } finally {
     await lab.down();
   }

@@ -1,18 +1,29 @@
-import { GetObjectCommand, HeadObjectCommand, ListObjectVersionsCommand } from '@aws-sdk/client-s3';
+import { GetPublicKeyCommand, KMSClient } from '@aws-sdk/client-kms';
+import {
+  DeleteObjectCommand,
+  GetObjectCommand,
+  GetObjectTaggingCommand,
+  HeadObjectCommand,
+  ListObjectVersionsCommand,
+  PutObjectCommand,
+  type S3Client,
+} from '@aws-sdk/client-s3';
 import { execFileSync } from 'node:child_process';
-import { createHash } from 'node:crypto';
+import { createHash, createPublicKey } from 'node:crypto';
 import { rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { gunzipSync, zstdDecompressSync } from 'node:zlib';
-import type { LabAws, Outcome } from './aws/aws';
+import { type Receipt, verifyReceiptOffline } from '../lambda/shared/receipt';
+import type { Invocation, LabAws, ObjectCreatedEvent, Outcome } from './aws/aws';
 import { s3Client } from './aws/s3';
 import { loadData } from './nodes/load';
 import { etcdTools } from './nodes/tools';
 import { type Lab, startLab } from './start-lab';
 
-// `npm run demo -- --size 200MB`: the story of one backup, told while it happens. It throws, and so fails, where the proof does not hold.
+// `npm run demo -- --size 200MB`: the story of one backup and of its proof, told while it happens, and then of three forgeries. It throws, and
+// so fails, where the proof does not hold, and where a forgery passes.
 
 const started = Date.now();
 
@@ -32,22 +43,19 @@ function readSize(text: string): number {
   return Number(digits) * 1e6;
 }
 
-/** Fires the schedule's own target and says what the function logs until its asynchronous invocation is over. */
-async function fireAndFollow(aws: LabAws, scheduledTime: Date): Promise<Outcome> {
-  const delivery = await aws.fireSchedule(undefined, { scheduledTime });
-  if (!delivery.delivered) {
-    throw new Error(`the schedule could not deliver: ${delivery.error}`);
-  }
-  say(`the schedule fired for ${scheduledTime.toISOString()}; its target, the backup function, runs asynchronously`);
-  let seen = 0;
+/** Says what functions log from line `from` on until this asynchronous invocation is over. Throws when it failed. */
+async function follow(aws: LabAws, invocation: Invocation, from: number): Promise<Outcome> {
+  let seen = from;
   let outcome: Outcome | undefined;
-  const done = delivery.invocation.done.then((value) => {
+  const done = invocation.done.then((value) => {
     outcome = value;
   });
   for (;;) {
     const over = outcome !== undefined;
-    for (const { line } of aws.logs.slice(seen)) {
-      tellPhase(line);
+    for (const { line, requestId } of aws.logs.slice(seen)) {
+      if (requestId === invocation.requestId) {
+        tellPhase(line);
+      }
     }
     seen = aws.logs.length;
     if (over) {
@@ -56,8 +64,10 @@ async function fireAndFollow(aws: LabAws, scheduledTime: Date): Promise<Outcome>
     }
     await sleep(100);
   }
-  if (outcome === undefined) {
-    throw new Error('the invocation ended without an outcome, expected one');
+  if (outcome?.ok !== true) {
+    throw new Error(
+      `got ${outcome?.error?.errorType ?? 'no outcome'}: ${outcome?.error?.errorMessage ?? ''}, expected success`,
+    );
   }
   return outcome;
 }
@@ -89,58 +99,119 @@ function tellPhase(line: string): void {
   }
 }
 
-/** Lists the bucket, downloads the snapshot and holds it against its own metadata with etcd's own tool. */
-async function prove(lab: Lab): Promise<void> {
-  const { aws } = lab;
-  const s3 = s3Client(aws.endpoints.s3, aws.credentials, aws.region);
-  const bucket = aws.outputs.get('BucketName');
-  if (bucket === undefined) {
-    throw new Error('the stack has no output BucketName, expected one');
+/** What the rest of the story reads and writes the bucket with: the administrator, who may do everything. */
+interface Administrator {
+  readonly s3: S3Client;
+  readonly bucket: string;
+  readonly receiptPublicKey: string;
+}
+
+function output(aws: LabAws, name: string): string {
+  const value = aws.outputs.get(name);
+  if (value === undefined) {
+    throw new Error(`the stack has no output ${name}, expected one`);
   }
+  return value;
+}
+
+async function administrator(aws: LabAws): Promise<Administrator> {
+  const kms = new KMSClient({ endpoint: aws.endpoints.kms, region: aws.region, credentials: aws.credentials });
+  const { PublicKey = new Uint8Array() } = await kms.send(
+    new GetPublicKeyCommand({ KeyId: output(aws, 'ReceiptKeyArn') }),
+  );
+  kms.destroy();
+  return {
+    s3: s3Client(aws.endpoints.s3, aws.credentials, aws.region),
+    bucket: output(aws, 'BucketName'),
+    receiptPublicKey: createPublicKey({ key: Buffer.from(PublicKey), format: 'der', type: 'spki' })
+      .export({ type: 'spki', format: 'pem' })
+      .toString(),
+  };
+}
+
+async function read({ s3, bucket }: Administrator, version: { Key: string; VersionId?: string | undefined }) {
+  const object = await s3.send(new GetObjectCommand({ Bucket: bucket, ...version, ChecksumMode: 'ENABLED' }));
+  return {
+    object,
+    bytes: Buffer.from((await object.Body?.transformToByteArray()) ?? []),
+    metadata: object.Metadata ?? {},
+  };
+}
+
+function versionOf(event: ObjectCreatedEvent): { Key: string; VersionId: string } {
+  const { key, 'version-id': versionId } = event.detail.object;
+  return { Key: key, VersionId: versionId };
+}
+
+async function tellBucket({ s3, bucket }: Administrator): Promise<void> {
   const { Versions = [] } = await s3.send(new ListObjectVersionsCommand({ Bucket: bucket }));
   say(`the bucket ${bucket} holds`);
   for (const { Key, Size, VersionId } of Versions) {
-    const head = await s3.send(new HeadObjectCommand({ Bucket: bucket, Key, VersionId, ChecksumMode: 'ENABLED' }));
+    const version = { Bucket: bucket, Key, VersionId };
+    const head = await s3.send(new HeadObjectCommand(version));
+    const { TagSet = [] } = await s3.send(new GetObjectTaggingCommand(version));
+    const tags = TagSet.map((tag) => `, ${String(tag.Key)}=${String(tag.Value)}`).join('');
     say(
-      `  ${String(Key)}  ${String(Size)} bytes, ${String(head.ServerSideEncryption)}, locked until ${head.ObjectLockRetainUntilDate?.toISOString() ?? 'never'} (${String(head.ObjectLockMode)})`,
+      `  ${String(Key)}  ${String(Size)} bytes, ${String(head.ServerSideEncryption)}, locked until ${head.ObjectLockRetainUntilDate?.toISOString() ?? 'never'} (${String(head.ObjectLockMode)})${tags}`,
     );
   }
-  const key = Versions.find(({ Key }) => Key?.startsWith('snapshots/') === true)?.Key;
-  if (key === undefined) {
-    throw new Error(`no object under snapshots/ in ${bucket}, expected one`);
+}
+
+function tellReceipt({ identity, snapshot, inventory, findings, timeline, class: klass, seconds }: Receipt): void {
+  const amount = (objects: number, bytes: number): string =>
+    `${String(objects).padStart(6)} objects ${megabytes(bytes).padStart(9)}`;
+  say(
+    `  class ${klass}, timeline ${timeline}; download ${seconds.download.toFixed(1)} s, read ${seconds.read.toFixed(1)} s`,
+  );
+  say(
+    `  hash ${String(snapshot.hash)}, revision ${String(snapshot.revision)}, ${String(snapshot.totalKey.live)} live keys in ${String(snapshot.totalKey.rows)} rows, ${String(snapshot.pages.total)} pages (${String(snapshot.pages.free)} free)`,
+  );
+  say(
+    `  kube-system ${String(identity.kubeSystemUid)}, members ${snapshot.members.map(({ name }) => name).join(', ')}`,
+  );
+  for (const { kind, objects, bytes, namespaces } of inventory.kinds.slice(0, 5)) {
+    const [largest] = namespaces;
+    say(
+      `  ${kind.padEnd(16)} ${amount(objects, bytes)}${largest === undefined ? '' : `  in ${String(namespaces.length)} namespaces, most in ${largest.namespace}`}`,
+    );
   }
-  const object = await s3.send(new GetObjectCommand({ Bucket: bucket, Key: key, ChecksumMode: 'ENABLED' }));
-  const stored = Buffer.from((await object.Body?.transformToByteArray()) ?? []);
-  const metadata = object.Metadata ?? {};
-  say(`metadata of ${key}`);
-  for (const [name, value] of Object.entries(metadata).sort()) {
-    say(`  ${name.padEnd(24)} ${value}`);
+  say(`  ${'events, apart'.padEnd(16)} ${amount(inventory.events.objects, inventory.events.bytes)}`);
+  const [largest] = inventory.largest;
+  say(`  largest object ${String(largest?.key)} with ${String(largest?.bytes)} bytes`);
+  say(`  Secrets: ${String(snapshot.secrets.total)}, of which ${String(snapshot.secrets.plainText)} in plain text`);
+  for (const { finding, sentence } of findings) {
+    say(`  finding ${finding}: ${sentence}`.slice(0, 230));
   }
-  const snapshot = key.endsWith('.zst') ? zstdDecompressSync(stored) : gunzipSync(stored);
+}
+
+/** Downloads the snapshot and holds what the receipt says against etcd's own tool and S3. */
+async function prove(lab: Lab, admin: Administrator, event: ObjectCreatedEvent, receipt: Receipt): Promise<void> {
+  const { object, bytes } = await read(admin, versionOf(event));
   const file = join(lab.dir, 'proof.db');
-  await writeFile(file, snapshot);
+  await writeFile(file, receipt.compression === 'zstd' ? zstdDecompressSync(bytes) : gunzipSync(bytes));
   const { etcdutl } = etcdTools('3.6');
   const status = JSON.parse(
     execFileSync(etcdutl, ['snapshot', 'status', '-w', 'json', file], { encoding: 'utf8' }),
   ) as Record<string, number>;
   await rm(file);
+  const { snapshot } = receipt;
   const proof: readonly (readonly [string, string | undefined, string | undefined])[] = [
-    ['SHA-256 of what S3 gives back', createHash('sha256').update(stored).digest('hex'), metadata.sha256],
+    ['SHA-256 of what S3 gives back', createHash('sha256').update(bytes).digest('hex'), receipt.compressedSha256],
     [
       'SHA-256 as S3 itself keeps it',
       Buffer.from(object.ChecksumSHA256 ?? '', 'base64').toString('hex'),
-      metadata.sha256,
+      receipt.compressedSha256,
     ],
-    ['encrypted with the key', object.SSEKMSKeyId, aws.outputs.get('SnapshotKeyArn')],
-    ['hash      (etcdutl snapshot status)', String(status.hash), metadata.hash],
-    ['revision  (etcdutl snapshot status)', String(status.revision), metadata.revision],
-    ['total keys (etcdutl snapshot status)', String(status.totalKey), metadata['total-key']],
+    ['encrypted with the key', object.SSEKMSKeyId, output(lab.aws, 'SnapshotKeyArn')],
+    ['hash       (etcdutl snapshot status)', String(status.hash), String(snapshot.hash)],
+    ['revision   (etcdutl snapshot status)', String(status.revision), String(snapshot.revision)],
+    ['total keys (etcdutl snapshot status)', String(status.totalKey), String(snapshot.totalKey.live)],
+    ['total size (etcdutl snapshot status)', String(status.totalSize), String(snapshot.totalSizeBytes)],
   ];
-  say('the proof: downloaded, decompressed, and held against what the metadata claims');
+  say('a second opinion: downloaded again, and held against the receipt');
   for (const [what, got, expected] of proof) {
     say(`  ${got === expected ? 'same     ' : 'DIFFERENT'} ${what.padEnd(38)} ${String(got)}`);
   }
-  s3.destroy();
   const wrong = proof.filter(([, got, expected]) => got !== expected);
   if (wrong.length > 0) {
     throw new Error(
@@ -149,12 +220,97 @@ async function prove(lab: Lab): Promise<void> {
   }
 }
 
+/** The receipt under its key, held against its signature with nothing but the public key. */
+async function checkReceipt(admin: Administrator, key: string): Promise<ReturnType<typeof verifyReceiptOffline>> {
+  const { bytes, metadata } = await read(admin, { Key: key });
+  return verifyReceiptOffline({
+    receiptBytes: bytes,
+    signatureBase64: metadata['receipt-signature'] ?? '',
+    publicKeyPem: admin.receiptPublicKey,
+  });
+}
+
+type Change = (object: { bytes: Buffer; metadata: Record<string, string> }) => {
+  bytes: Buffer;
+  metadata: Record<string, string>;
+};
+
+/** Puts something else in the place of a version, as only somebody could who may remove what is locked. */
+async function forge(
+  { s3, bucket }: Administrator,
+  version: { Key: string; VersionId?: string | undefined },
+  original: { bytes: Buffer; metadata: Record<string, string> },
+  change: Change,
+): Promise<string> {
+  const { bytes: Body, metadata: Metadata } = change(original);
+  await s3.send(new DeleteObjectCommand({ Bucket: bucket, ...version, BypassGovernanceRetention: true }));
+  const ChecksumSHA256 = createHash('sha256').update(Body).digest('base64');
+  const { VersionId } = await s3.send(
+    new PutObjectCommand({ Bucket: bucket, Key: version.Key, Body, Metadata, ChecksumSHA256 }),
+  );
+  return String(VersionId);
+}
+
+/** Says why the verify function refuses an event. Throws when it does not. */
+async function mustRefuse(aws: LabAws, event: ObjectCreatedEvent, expected: string): Promise<void> {
+  const { ok, error } = await aws.invoke(output(aws, 'VerifyFunctionName'), event).done;
+  const message = error?.errorMessage ?? '';
+  if (ok || !message.includes(expected)) {
+    throw new Error(`a forged object: got ${ok ? 'verified' : message}, expected it to be refused with '${expected}'`);
+  }
+  say(`  REFUSED ${error?.errorType ?? ''}: ${message.slice(message.indexOf(expected))}`.slice(0, 330));
+}
+
+/** Three forgeries by somebody who may do everything in the bucket, but has neither of the two signing keys. */
+async function tellForgeries(lab: Lab, admin: Administrator, first: ObjectCreatedEvent): Promise<void> {
+  const { aws } = lab;
+  say('now somebody who may do everything in the bucket forges, but cannot sign; a second backup is taken for that');
+  aws.events.hold();
+  const { ok, result, error } = await aws.invoke(output(aws, 'BackupFunctionName'), { reason: 'to be forged' }).done;
+  if (!ok) {
+    throw new Error(`the second backup: got ${error?.errorMessage ?? ''}, expected it to be stored`);
+  }
+  const event = await aws.events.created((result as { key: string }).key);
+  const original = await read(admin, versionOf(event));
+  const tampered = (versionId: string): ObjectCreatedEvent => ({
+    ...event,
+    detail: { ...event.detail, object: { ...event.detail.object, 'version-id': versionId } },
+  });
+
+  say(`the bytes: one bit in the middle of ${event.detail.object.key} is another`);
+  const flipped = Buffer.from(original.bytes);
+  const middle = flipped.length >> 1;
+  flipped[middle] = (flipped[middle] ?? 0) ^ 1;
+  const version = await forge(admin, versionOf(event), original, ({ metadata }) => ({ bytes: flipped, metadata }));
+  await mustRefuse(aws, tampered(version), 'bad-compression: ');
+
+  say('the metadata: the right bytes again, but with the announcement of the first backup');
+  const { metadata } = await read(admin, versionOf(first));
+  const forged = { Key: event.detail.object.key, VersionId: version };
+  const again = await forge(admin, forged, original, ({ bytes }) => ({ bytes, metadata }));
+  await mustRefuse(aws, tampered(again), 'unsigned: ');
+
+  const key = `receipts/${first.detail.object.key.slice('snapshots/'.length, -'.db.zst'.length)}.json`;
+  say(`the receipt: ${key} with its findings taken out, its signature kept`);
+  const receipt = await read(admin, { Key: key });
+  await forge(admin, { Key: key, VersionId: receipt.object.VersionId }, receipt, (object) => ({
+    bytes: Buffer.from(object.bytes.toString('utf8').replace(/"findings":\[.*?\],"/, '"findings":[],"')),
+    metadata: object.metadata,
+  }));
+  const checked = await checkReceipt(admin, key);
+  if (checked.ok) {
+    throw new Error('a forged receipt: got a valid signature, expected it not to fit');
+  }
+  say(`  REFUSED offline: ${checked.problems.join('; ')}`);
+  await mustRefuse(aws, first, 'got an object that is no receipt of ours');
+}
+
 async function main(): Promise<void> {
   const { values } = parseArgs({ options: { size: { type: 'string', default: '50MB' } } });
   const sizeBytes = readSize(values.size);
   const lab = await startLab({ name: 'demo', onProgress: say });
   try {
-    const { controlPlane } = lab;
+    const { aws, controlPlane } = lab;
     say(
       `up: ${controlPlane.nodes.map(({ name, ip }) => `${name} ${ip}`).join(', ')}; etcd ${controlPlane.etcdVersion} with TLS, ${(await controlPlane.leader()).name} leads`,
     );
@@ -164,19 +320,44 @@ async function main(): Promise<void> {
     );
     const hour = new Date();
     hour.setUTCMinutes(0, 0, 0);
-    const outcome = await fireAndFollow(lab.aws, hour);
-    if (!outcome.ok) {
-      throw new Error(
-        `the backup failed: ${outcome.error?.errorType ?? 'no error'}: ${outcome.error?.errorMessage ?? ''}`,
-      );
+    const triggered = Date.now();
+    const trigger = await aws.fireSchedule(undefined, { scheduledTime: hour });
+    if (!trigger.delivered) {
+      throw new Error(`the schedule could not deliver: ${trigger.error}`);
     }
-    say(`the function says ${JSON.stringify(outcome.result)}`);
-    await prove(lab);
+    say(`the schedule fired for ${hour.toISOString()}; its target, the backup function, runs asynchronously`);
+    const stored = await follow(aws, trigger.invocation, 0);
+    const { key } = stored.result as { key: string };
+    say(`stored: ${key}`);
+    const delivery = await aws.events.delivered(key);
+    if (!delivery.delivered) {
+      throw new Error(`the rule could not deliver: ${delivery.error}`);
+    }
+    say(
+      `S3 said "${delivery.event['detail-type']}"; the rule gave it to the verify function, which runs asynchronously`,
+    );
+    const proven = await follow(aws, delivery.invocation, 0);
+    const { receipt: receiptKey } = proven.result as { receipt: string };
+    const [attempt] = proven.attempts;
+    say(
+      `verified: ${((Date.now() - triggered) / 1000).toFixed(1)} s from the trigger to the receipt; the function took ${((attempt?.durationMs ?? NaN) / 1000).toFixed(1)} s and ${megabytes(attempt?.peakRssBytes ?? NaN)} of memory at most`,
+    );
+    const admin = await administrator(aws);
+    await tellBucket(admin);
+    const checked = await checkReceipt(admin, receiptKey);
+    if (!checked.ok) {
+      throw new Error(`the receipt: ${checked.problems.join('; ')}`);
+    }
+    say(`${receiptKey}, whose signature fits it and the receipt key's public half, says`);
+    tellReceipt(checked.receipt);
+    await prove(lab, admin, delivery.event, checked.receipt);
+    await tellForgeries(lab, admin, delivery.event);
+    admin.s3.destroy();
   } finally {
     say('taking the lab down');
     await lab.down();
   }
-  say('done: the snapshot in the bucket is the one that etcd gave');
+  say('done: the snapshot in the bucket is the one that etcd gave, and what was forged was refused');
 }
 
 main().catch((error: unknown) => {

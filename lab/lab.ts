@@ -21,7 +21,7 @@ const USAGE = `npm run lab -- <command>
   env                    shell lines for the AWS CLI and SDKs:  eval "$(npm run --silent lab -- env)"
   load --size 50MB [--secrets plain] [--seed 1]
                          fill etcd until its database has that size
-  backup                 invoke the backup function once, as 'aws lambda invoke' with {} would
+  backup                 invoke the backup function once, as 'aws lambda invoke' with {} would; 'logs' shows the proof
   logs                   what the lab and its functions said so far
   down                   take it down without a trace
 

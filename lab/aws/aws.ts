@@ -3,6 +3,7 @@ import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { CredentialStore, type Credentials } from './credentials';
 import { startEc2 } from './ec2';
+import { EventBus } from './events';
 import { Fleet, type FleetNode } from './fleet';
 import { Iam } from './iam';
 import { startKes } from './kes';
@@ -14,6 +15,7 @@ import type { Metric } from './metrics';
 import { Queues, type Queue } from './queues';
 import { createResources, identifyResource } from './resources';
 import { s3Client, startMinio } from './s3';
+import { startEventReceiver } from './s3-events';
 import { sessionPolicy, startSession } from './s3-session';
 import { Scheduler, type Delivery, type FireOptions } from './scheduler';
 import { startSsm } from './ssm';
@@ -24,6 +26,7 @@ import { readAssembly, Resolver, type Assembly } from './template';
 export type { Credentials } from './credentials';
 export type { FleetNode } from './fleet';
 export type { Invocation, Outcome } from './lambda';
+export type { EventDelivery, ObjectCreatedEvent } from './events';
 export type { Delivery } from './scheduler';
 
 /** Account and region of the lab. */
@@ -76,6 +79,8 @@ export interface LabAws {
   functionCredentials(functionLogicalId: string): Credentials;
   /** Delivers a schedule's trigger to its own target; the logical id may be left out when there is one schedule. */
   fireSchedule(logicalId?: string, options?: FireOptions): Promise<Delivery>;
+  /** What S3 sends to EventBridge, and what the template's rules make of it. */
+  readonly events: EventBus;
   /** Runs a function; as type Event (retries, on-failure destination) with `async`. */
   invoke(functionLogicalId: string, event: unknown, options?: InvokeOptions & { readonly async?: boolean }): Invocation;
   /** Logical id to what Ref gives. */
@@ -129,16 +134,27 @@ export const startAws = async (options: AwsOptions): Promise<LabAws> => {
     const commands = new SsmCommands(fleet, REGION, options.ssm ?? {});
     const lambda = new Lambda(join(dir, 'lambda'), queues, iam, options.lambda ?? {});
     const scheduler = new Scheduler(lambda, queues, iam);
+    const events = new EventBus(lambda, queues, iam);
     const bucketPolicies = new Map<string, unknown>();
     const notApplied: string[] = [];
 
     const kes = started(await startKes({ dir: join(dir, 'kes'), keys, port: 0 }));
+    const receiver = started(
+      await startEventReceiver({
+        environment,
+        onEvent: (event) => events.put(event),
+        onFault: (fault) => {
+          events.fail(fault);
+        },
+      }),
+    );
     const minio = started(
       await startMinio({
         dir: join(dir, 's3'),
         region: REGION,
         credentials: administrator,
         kes,
+        events: receiver,
         ...(options.s3Host === undefined ? {} : { host: options.s3Host }),
         ...(ports.s3 === undefined ? {} : { port: ports.s3 }),
       }),
@@ -160,6 +176,7 @@ export const startAws = async (options: AwsOptions): Promise<LabAws> => {
       lambda,
       queues,
       scheduler,
+      events,
       documents,
       s3,
       bucketPolicies,
@@ -196,6 +213,7 @@ export const startAws = async (options: AwsOptions): Promise<LabAws> => {
         AWS_SECRET_ACCESS_KEY: administrator.secretAccessKey,
       }),
       functionCredentials: (id) => lambda.sessionOf(lambda.find(id)),
+      events,
       fireSchedule: (logicalId, fireOptions) => scheduler.fire(logicalId, fireOptions),
       invoke: (id, event, { async = false, ...invokeOptions } = {}) =>
         async ? lambda.invokeAsync(id, event, invokeOptions) : lambda.invoke(id, event, invokeOptions),

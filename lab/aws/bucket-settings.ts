@@ -61,6 +61,9 @@ const lifecycleRule = (rule: Properties, notApplied: string[]): LifecycleRule | 
   const noncurrentDays = noncurrent?.optionalNumber('NoncurrentDays');
   noncurrent?.done();
   const status = rule.text('Status');
+  for (const name of ['Transitions', 'NoncurrentVersionTransitions'])
+    if (rule.any(name) !== undefined)
+      notApplied.push(`lifecycle rule ${id}: ${name} (MinIO has no storage classes of S3)`);
   if (rule.any('AbortIncompleteMultipartUpload') !== undefined)
     notApplied.push(`lifecycle rule ${id}: AbortIncompleteMultipartUpload (MinIO knows no such action)`);
   rule.done();
@@ -82,6 +85,10 @@ export const bucketSettings = (bucket: string, properties: Properties, notApplie
   versioning?.done();
   const objectLock = lockConfiguration(properties);
   const kmsKeyArn = keyArn(properties);
+  const notification = properties.optionalObject('NotificationConfiguration');
+  const toEventBridge = notification?.optionalObject('EventBridgeConfiguration');
+  const eventBridge = toEventBridge !== undefined && (toEventBridge.optionalBoolean('EventBridgeEnabled') ?? true);
+  for (const taken of [toEventBridge, notification]) taken?.done();
   const lifecycle = properties.optionalObject('LifecycleConfiguration');
   const Rules = (lifecycle?.list('Rules') ?? [])
     .map((rule) => lifecycleRule(rule, notApplied))
@@ -90,7 +97,7 @@ export const bucketSettings = (bucket: string, properties: Properties, notApplie
   for (const name of [
     'PublicAccessBlockConfiguration',
     'OwnershipControls',
-    'NotificationConfiguration',
+    'ReplicationConfiguration',
     'LoggingConfiguration',
   ]) {
     if (properties.any(name) !== undefined) notApplied.push(`bucket ${bucket}: ${name} (MinIO knows no such setting)`);
@@ -100,6 +107,7 @@ export const bucketSettings = (bucket: string, properties: Properties, notApplie
   return {
     bucket,
     versioning: versioned,
+    eventBridge,
     ...(objectLock === undefined ? {} : { objectLock }),
     ...(kmsKeyArn === undefined ? {} : { kmsKeyArn }),
     ...(Rules.length === 0 ? {} : { lifecycle: { Rules } }),

@@ -17,6 +17,8 @@ export interface Action {
   readonly resourcePolicy?: unknown;
 }
 
+const NO_STATEMENTS = { Version: '2012-10-17', Statement: [] };
+
 /** Decides by the roles' synthesized policies, with an evaluator that is not ours. */
 export class Iam {
   readonly #roles = new Map<string, NamedPolicy[]>();
@@ -47,16 +49,29 @@ export class Iam {
     for (const action of actions) await this.#authorizeOne(roleArn, action);
   }
 
-  async #authorizeOne(roleArn: string, { action, resource, context = {}, resourcePolicy }: Action): Promise<void> {
+  /** As authorize, for an AWS service: only the resource's policy counts, and without one it may do nothing. */
+  async authorizeService(service: string, action: Action): Promise<void> {
+    await this.#decide(service, [], { ...action, resourcePolicy: action.resourcePolicy ?? NO_STATEMENTS });
+  }
+
+  async #authorizeOne(roleArn: string, action: Action): Promise<void> {
+    await this.#decide(roleArn, this.policiesOf(roleArn), action);
+  }
+
+  async #decide(
+    principal: string,
+    identityPolicies: NamedPolicy[],
+    { action, resource, context = {}, resourcePolicy }: Action,
+  ): Promise<void> {
     const simulated = await runSimulation(
       {
         request: {
-          principal: roleArn,
+          principal,
           action,
           resource: { resource, accountId: this.account },
           contextVariables: { 'aws:SecureTransport': 'true', ...context },
         },
-        identityPolicies: this.policiesOf(roleArn),
+        identityPolicies,
         serviceControlPolicies: [],
         resourceControlPolicies: [],
         ...(resourcePolicy === undefined ? {} : { resourcePolicy }),
@@ -65,17 +80,17 @@ export class Iam {
     );
     if (simulated.resultType === 'error') {
       throw new Error(
-        `IAM cannot evaluate ${action} on ${resource} for ${roleArn}: ${JSON.stringify(simulated.errors)}`,
+        `IAM cannot evaluate ${action} on ${resource} for ${principal}: ${JSON.stringify(simulated.errors)}`,
       );
     }
     if (simulated.overallResult !== 'Allowed') {
       const reason =
         simulated.overallResult === 'ExplicitlyDenied'
           ? 'with an explicit deny in a policy'
-          : 'because no identity-based policy allows the action';
+          : `because no ${identityPolicies.length === 0 ? 'resource' : 'identity'}-based policy allows the action`;
       throw new AwsError(
         'AccessDeniedException',
-        `User: ${roleArn} is not authorized to perform: ${action} on resource: ${resource} ${reason}`,
+        `User: ${principal} is not authorized to perform: ${action} on resource: ${resource} ${reason}`,
       );
     }
   }

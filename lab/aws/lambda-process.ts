@@ -1,11 +1,24 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
-import { mkdirSync, readFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 
 const RUNTIME = join(__dirname, 'lambda-runtime.mts');
 // The npm package `node`, pinned to the runtime's version; the Node that runs the lab may be another.
 const NODE = resolve(__dirname, '..', '..', 'node_modules', 'node', 'bin', 'node');
+// Lambda's own places. The sources are bound by relative paths from an open directory, so that they may lie anywhere, under /tmp and /var too.
+const SANDBOX = `
+set -e
+cd "$1"
+mount --bind "$2" var/task
+mount -o remount,bind,ro var/task
+mount --bind "$3" var/runtime/node
+mount --bind "$4" var/runtime/runtime.mts
+mount --no-canonicalize --bind tmp /tmp
+mount --no-canonicalize --rbind var /var
+cd /var/task
+exec /var/runtime/node "$5" /var/runtime/runtime.mts
+`;
 // What Lambda's runtime leaves to the heap: 90 % of the function's memory.
 const HEAP_SHARE = 0.9;
 
@@ -39,6 +52,8 @@ export interface Attempt {
   readonly durationMs: number;
   readonly peakRssBytes: number;
   readonly startedAt: Date;
+  /** Paths of what it left in its /tmp, which the next run in this environment finds. */
+  readonly leftInTmp: readonly string[];
 }
 
 /** One line that a function wrote. */
@@ -78,19 +93,27 @@ const peakRssKib = (pid: number): number => {
   }
 };
 
+/** The /tmp of an environment as the host sees it. */
+export const tmpOf = (environmentDir: string): string => join(environmentDir, 'tmp');
+
+// In a mount namespace of its own: /tmp is the environment's and no other, for a function may empty it.
 const started = (options: {
   readonly fn: LambdaFunction;
   readonly environment: Readonly<Record<string, string>>;
-  readonly tmpDir: string;
+  readonly environmentDir: string;
 }): ChildProcess => {
-  const { fn } = options;
-  mkdirSync(options.tmpDir, { recursive: true, mode: 0o700 });
+  const { fn, environmentDir } = options;
+  for (const folder of [tmpOf(environmentDir), join(environmentDir, 'var', 'task')])
+    mkdirSync(folder, { recursive: true, mode: 0o700 });
+  const runtime = join(environmentDir, 'var', 'runtime');
+  mkdirSync(runtime, { recursive: true });
+  for (const file of ['node', 'runtime.mts']) writeFileSync(join(runtime, file), '');
   const env = {
     PATH: '/usr/local/bin:/usr/bin:/bin',
     LANG: 'en_US.UTF-8',
     TZ: ':UTC',
-    TMPDIR: options.tmpDir,
-    LAMBDA_TASK_ROOT: fn.codeDir,
+    LAMBDA_TASK_ROOT: '/var/task',
+    LAMBDA_RUNTIME_DIR: '/var/runtime',
     _HANDLER: fn.handler,
     AWS_EXECUTION_ENV: 'AWS_Lambda_nodejs24.x',
     AWS_LAMBDA_FUNCTION_NAME: fn.name,
@@ -102,22 +125,39 @@ const started = (options: {
     ...options.environment,
     ...fn.environment,
   };
-  const heap = String(Math.floor(fn.memoryMiB * HEAP_SHARE));
-  return spawn(NODE, [`--max-old-space-size=${heap}`, RUNTIME], {
-    env,
-    cwd: fn.codeDir,
-    stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
-  });
+  const heap = `--max-old-space-size=${String(Math.floor(fn.memoryMiB * HEAP_SHARE))}`;
+  return spawn(
+    'unshare',
+    [
+      '--mount',
+      '--propagation',
+      'private',
+      '--',
+      '/bin/sh',
+      '-c',
+      SANDBOX,
+      'sh',
+      environmentDir,
+      fn.codeDir,
+      NODE,
+      RUNTIME,
+      heap,
+    ],
+    { env, stdio: ['ignore', 'pipe', 'pipe', 'ipc'] },
+  );
 };
 
-/** Runs one invocation in a process of its own, with the function's timeout (SIGKILL) and memory. Never rejects for what the function does. */
+/**
+ * Runs one invocation in a process of its own, with the function's timeout (SIGKILL) and memory, and a /tmp that stays in `environmentDir`.
+ * Never rejects for what the function does.
+ */
 export const runFunction = (options: {
   readonly fn: LambdaFunction;
   readonly event: unknown;
   readonly requestId: string;
   readonly timeoutSeconds: number;
   readonly environment: Readonly<Record<string, string>>;
-  readonly tmpDir: string;
+  readonly environmentDir: string;
   readonly onLine: (line: LogLine) => void;
   readonly onStart: (child: ChildProcess) => void;
 }): Promise<Attempt> => {
@@ -201,6 +241,7 @@ export const runFunction = (options: {
         startedAt,
         durationMs: Date.now() - startedAt.getTime(),
         peakRssBytes: (reply?.maxRssKib ?? rssKib) * 1024,
+        leftInTmp: readdirSync(tmpOf(options.environmentDir), { recursive: true, encoding: 'utf8' }),
         ...verdict(code, signal),
       });
     });

@@ -1,5 +1,6 @@
 // Runs one invocation of a bundled function, as Lambda's Node runtime does; lambda.ts starts it under the runtime's Node version, which
 // takes types away by itself. It talks to lambda.ts over the IPC channel; stdout and stderr belong to the function.
+import { readFileSync } from 'node:fs';
 import { pathToFileURL } from 'node:url';
 
 interface Start {
@@ -10,9 +11,12 @@ interface Start {
 
 type Handler = (event: unknown, context: unknown) => Promise<unknown>;
 
+// Not getrusage: its figure begins with what the process that forked this one had.
+const peakRssKib = (): number => Number(/^VmHWM:\s+(\d+) kB$/m.exec(readFileSync('/proc/self/status', 'utf8'))?.[1]);
+
 const send = (message: object): Promise<void> =>
   new Promise((resolve, reject) => {
-    process.send?.({ ...message, maxRssKib: process.resourceUsage().maxRSS }, (error: Error | null) => {
+    process.send?.({ ...message, maxRssKib: peakRssKib() }, (error: Error | null) => {
       if (error === null) resolve();
       else reject(error);
     });

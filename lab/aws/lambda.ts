@@ -1,13 +1,19 @@
 import type { ChildProcess } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
-import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { AwsError } from './aws-error';
 import type { CredentialStore, Credentials } from './credentials';
 import { startService, type Endpoint } from './endpoint';
 import type { Iam } from './iam';
-import { runFunction, type Attempt, type FunctionError, type LambdaFunction, type LogLine } from './lambda-process';
+import {
+  runFunction,
+  tmpOf,
+  type Attempt,
+  type FunctionError,
+  type LambdaFunction,
+  type LogLine,
+} from './lambda-process';
 import { metricsOf, type Metric } from './metrics';
 import type { QueueMessage, Queues } from './queues';
 
@@ -40,12 +46,24 @@ export interface Invocation {
   readonly done: Promise<Outcome>;
   /** Ends the attempt that runs now with SIGKILL, as a crash of its environment. */
   kill(): void;
+  /** The /tmp of the attempt that runs now, as the host sees it; undefined between attempts. */
+  tmpDir(): string | undefined;
+  /** The process of the attempt that runs now; undefined between attempts. */
+  pid(): number | undefined;
 }
 
 /** Options of one invocation. */
 export interface InvokeOptions {
   /** @default the function's Timeout */
   readonly timeoutSeconds?: number;
+}
+
+/** A statement of a function's resource policy, as AWS::Lambda::Permission has it. */
+export interface Permission {
+  readonly action: string;
+  readonly principal: string;
+  readonly sourceArn?: string;
+  readonly sourceAccount?: string;
 }
 
 /** How Lambda behaves in this lab. */
@@ -62,7 +80,10 @@ export class Lambda {
   /** Environment of every function: region, endpoints; set before the first invocation. */
   environment: Readonly<Record<string, string>> = {};
   readonly #eventInvoke = new Map<string, EventInvoke>();
+  readonly #permissions = new Map<string, Permission[]>();
   readonly #sessions = new Map<string, Credentials>();
+  // Lambda keeps an environment's /tmp for its next run, also after a run that was killed.
+  readonly #idleEnvironments = new Map<string, string[]>();
   readonly #children = new Set<ChildProcess>();
   readonly #retryDelaysMs: readonly number[];
   readonly #stopping = new AbortController();
@@ -82,6 +103,31 @@ export class Lambda {
 
   setEventInvoke(functionName: string, config: EventInvoke): void {
     this.#eventInvoke.set(functionName, config);
+  }
+
+  /** Throws ResourceNotFoundException. */
+  permit(functionId: string, permission: Permission): void {
+    const { arn } = this.find(functionId);
+    this.#permissions.set(arn, [...(this.#permissions.get(arn) ?? []), permission]);
+  }
+
+  /** The policy that Lambda makes of a function's permissions; undefined when it has none. */
+  resourcePolicyOf(arn: string): unknown {
+    const permissions = this.#permissions.get(arn);
+    if (permissions === undefined) return undefined;
+    return {
+      Version: '2012-10-17',
+      Statement: permissions.map(({ action, principal, sourceArn, sourceAccount }) => ({
+        Effect: 'Allow',
+        Principal: { Service: principal },
+        Action: action,
+        Resource: arn,
+        Condition: {
+          ...(sourceArn === undefined ? {} : { ArnLike: { 'AWS:SourceArn': sourceArn } }),
+          ...(sourceAccount === undefined ? {} : { StringEquals: { 'AWS:SourceAccount': sourceAccount } }),
+        },
+      })),
+    };
   }
 
   setSession(roleArn: string, credentials: Credentials): void {
@@ -151,8 +197,11 @@ export class Lambda {
     ) => Promise<Outcome>,
   ): Invocation {
     let current: ChildProcess | undefined;
+    let environmentDir: string | undefined;
     const attempt = async (fn: LambdaFunction, event: unknown, options: InvokeOptions): Promise<Attempt> => {
-      const tmpDir = join(this.dir, randomUUID());
+      const idle = this.#idleEnvironments.get(fn.name) ?? [];
+      this.#idleEnvironments.set(fn.name, idle);
+      environmentDir = idle.pop() ?? join(this.dir, randomUUID());
       try {
         return await runFunction({
           fn,
@@ -160,7 +209,7 @@ export class Lambda {
           requestId,
           timeoutSeconds: options.timeoutSeconds ?? fn.timeoutSeconds,
           environment: this.#environmentOf(fn),
-          tmpDir,
+          environmentDir,
           onLine: (line) => {
             this.logs.push(line);
             this.metrics.push(...metricsOf(line.line));
@@ -172,13 +221,21 @@ export class Lambda {
           },
         });
       } finally {
-        rmSync(tmpDir, { recursive: true, force: true });
+        idle.push(environmentDir);
+        environmentDir = undefined;
+        current = undefined;
       }
     };
     const done = run(attempt);
     // Whoever only fires and never waits must not end the process; whoever waits still gets the rejection.
     done.catch(() => undefined);
-    return { requestId, done, kill: () => void current?.kill('SIGKILL') };
+    return {
+      requestId,
+      done,
+      kill: () => void current?.kill('SIGKILL'),
+      pid: () => current?.pid,
+      tmpDir: () => (environmentDir === undefined ? undefined : tmpOf(environmentDir)),
+    };
   }
 
   /** Throws when the function's role has no credentials. */

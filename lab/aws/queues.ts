@@ -20,6 +20,7 @@ export interface Queue {
 /** The queues of the lab. Nothing consumes from them. */
 export class Queues {
   readonly all: Queue[] = [];
+  readonly #policies = new Map<string, unknown>();
 
   /** Throws when the template has no such queue. */
   byArn(arn: string): Queue {
@@ -29,6 +30,21 @@ export class Queues {
         `no queue ${arn} in the template, expected one of ${this.all.map((candidate) => candidate.arn).join(', ')}`,
       );
     return queue;
+  }
+
+  /** Throws when the template has no such queue. */
+  setPolicy(url: string, policy: unknown): void {
+    const queue = this.all.find((candidate) => candidate.url === url);
+    if (queue === undefined)
+      throw new Error(
+        `no queue ${url} in the template, expected one of ${this.all.map((candidate) => candidate.url).join(', ')}`,
+      );
+    this.#policies.set(queue.arn, policy);
+  }
+
+  /** Undefined for a queue without one. */
+  policyOf(arn: string): unknown {
+    return this.#policies.get(arn);
   }
 
   send(arn: string, body: string, attributes: Readonly<Record<string, string>> = {}): QueueMessage {

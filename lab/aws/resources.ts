@@ -1,6 +1,8 @@
 import { createHash } from 'node:crypto';
 import type { S3Client } from '@aws-sdk/client-s3';
 import { bucketSettings } from './bucket-settings';
+import { readPattern } from './event-pattern';
+import type { EventBus } from './events';
 import type { Iam } from './iam';
 import type { KeySpec, KmsKeys } from './kms-keys';
 import type { Lambda } from './lambda';
@@ -20,6 +22,7 @@ export interface Services {
   readonly lambda: Lambda;
   readonly queues: Queues;
   readonly scheduler: Scheduler;
+  readonly events: EventBus;
   readonly documents: Map<string, SsmDocument>;
   readonly s3: S3Client;
   /** Bucket name to its policy; the lab's S3 enforces none. */
@@ -190,6 +193,49 @@ const createSchedule = ({ logicalId, identity, properties, services }: Created):
   properties.done();
 };
 
+const createRule = ({ logicalId, identity, properties, services }: Created): void => {
+  const state = properties.optionalText('State') ?? 'ENABLED';
+  if (state !== 'ENABLED' && state !== 'DISABLED') throw new Error(`State: got ${state}, expected ENABLED or DISABLED`);
+  properties.only('EventBusName', 'default');
+  const targets = properties.list('Targets').map((target) => {
+    const deadLetters = target.optionalObject('DeadLetterConfig');
+    const deadLetterArn = deadLetters?.text('Arn');
+    if (deadLetterArn !== undefined) services.queues.byArn(deadLetterArn);
+    const { arn } = services.lambda.find(target.text('Arn'));
+    const id = target.text('Id');
+    target.ignore('RetryPolicy');
+    for (const taken of [deadLetters, target]) taken?.done();
+    return { id, arn, ...(deadLetterArn === undefined ? {} : { deadLetterArn }) };
+  });
+  services.events.rules.push({
+    logicalId,
+    arn: identity.attributes.Arn ?? '',
+    state,
+    pattern: readPattern(properties.any('EventPattern')),
+    targets,
+  });
+  properties.ignore('Description', 'Name', 'Tags');
+  properties.done();
+};
+
+const createPermission = ({ properties, services }: Created): void => {
+  const sourceArn = properties.optionalText('SourceArn');
+  const sourceAccount = properties.optionalText('SourceAccount');
+  services.lambda.permit(properties.text('FunctionName'), {
+    action: properties.text('Action'),
+    principal: properties.text('Principal'),
+    ...(sourceArn === undefined ? {} : { sourceArn }),
+    ...(sourceAccount === undefined ? {} : { sourceAccount }),
+  });
+  properties.done();
+};
+
+const createQueuePolicy = ({ properties, services }: Created): void => {
+  const policy = properties.any('PolicyDocument');
+  for (const url of listOfText(properties, 'Queues')) services.queues.setPolicy(url, policy);
+  properties.done();
+};
+
 const createDocument = ({ identity, properties, services }: Created): void => {
   const { account, region } = services.environment;
   properties.only('DocumentType', 'Command');
@@ -251,7 +297,11 @@ const TYPES: Readonly<Record<string, ResourceType>> = {
       };
     },
     create: async ({ identity, properties, services }) =>
-      applyBucket(services.s3, bucketSettings(identity.ref, properties, services.notApplied)),
+      applyBucket(
+        services.s3,
+        services.environment.region,
+        bucketSettings(identity.ref, properties, services.notApplied),
+      ),
   },
   'AWS::S3::BucketPolicy': {
     identify: ({ name }) => ({ ref: name, attributes: {} }),
@@ -282,7 +332,7 @@ const TYPES: Readonly<Record<string, ResourceType>> = {
   },
   'AWS::SQS::QueuePolicy': {
     identify: ({ name }) => ({ ref: name, attributes: {} }),
-    create: accepted('PolicyDocument', 'Queues'),
+    create: createQueuePolicy,
   },
   'AWS::IAM::Role': {
     identify: ({ name, given, environment: { account } }) => {
@@ -309,7 +359,23 @@ const TYPES: Readonly<Record<string, ResourceType>> = {
   },
   'AWS::Lambda::Permission': {
     identify: ({ name }) => ({ ref: name, attributes: {} }),
-    create: accepted('Action', 'FunctionName', 'Principal', 'SourceArn', 'SourceAccount'),
+    create: createPermission,
+  },
+  'AWS::Events::Rule': {
+    identify: ({ name, given, environment: { account, region } }) => {
+      const rule = given('Name') ?? name.slice(-64).replace(/^-+/, '');
+      return { ref: rule, attributes: { Arn: `arn:aws:events:${region}:${account}:rule/${rule}` } };
+    },
+    create: createRule,
+  },
+  'AWS::CloudWatch::Alarm': {
+    identify: ({ name, given, environment: { account, region } }) => {
+      const alarm = given('AlarmName') ?? name;
+      return { ref: alarm, attributes: { Arn: `arn:aws:cloudwatch:${region}:${account}:alarm:${alarm}` } };
+    },
+    create: ({ logicalId, services }) => {
+      services.notApplied.push(`alarm ${logicalId}: the lab reads no metric for it`);
+    },
   },
   'AWS::Scheduler::ScheduleGroup': {
     identify: ({ name, given, environment: { account, region } }) => {

@@ -20,6 +20,14 @@ const KNOWN_CONDITION_KEYS = new Set(
     'aws:securetransport',
   ].map((key) => key.toLowerCase()),
 );
+// A tag's name is part of the key; the tag is that of the request, as in S3.
+const REQUEST_TAG_KEY = /^s3:requestobjecttag\/[^/]+$/;
+// MinIO asks for the action without the version also where the request names a version; S3 asks for the one with it.
+const ACTIONS_WITHOUT_VERSION: Readonly<Record<string, string>> = {
+  's3:GetObjectVersion': 's3:GetObject',
+  's3:GetObjectVersionTagging': 's3:GetObjectTagging',
+  's3:PutObjectVersionTagging': 's3:PutObjectTagging',
+};
 // The operators that MinIO parses; it has no IfExists variants.
 const KNOWN_OPERATORS =
   /^(ForAllValues:|ForAnyValue:)?(String(Not)?(Equals|EqualsIgnoreCase|Like)|Null|Bool|(Numeric|Date)(Not)?Equals|(Numeric|Date)(LessThan|GreaterThan)(Equals)?)$/;
@@ -32,6 +40,8 @@ interface Statement {
   readonly Condition?: Readonly<Record<string, Readonly<Record<string, unknown>>>>;
 }
 
+const isKnownKey = (key: string): boolean => KNOWN_CONDITION_KEYS.has(key) || REQUEST_TAG_KEY.test(key);
+
 const list = <Item>(value: Item | readonly Item[]): readonly Item[] =>
   Array.isArray(value) ? (value as readonly Item[]) : [value as Item];
 
@@ -43,7 +53,9 @@ export const sessionPolicy = (
   const statements = policies
     .flatMap(({ policy }) => list((policy as { Statement: Statement | Statement[] }).Statement))
     .flatMap((statement) => {
-      const Action = list(statement.Action).filter((action) => action === '*' || action.startsWith('s3:'));
+      const Action = list(statement.Action)
+        .filter((action) => action === '*' || action.startsWith('s3:'))
+        .flatMap((action) => [action, ACTIONS_WITHOUT_VERSION[action] ?? []].flat());
       const Resource = list(statement.Resource).filter(
         (resource) => resource === '*' || resource.startsWith('arn:aws:s3:::'),
       );
@@ -52,7 +64,7 @@ export const sessionPolicy = (
       const Condition: Record<string, Record<string, unknown>> = {};
       for (const [operator, keys] of Object.entries(statement.Condition ?? {})) {
         for (const [key, value] of Object.entries(keys)) {
-          if (KNOWN_OPERATORS.test(operator) && KNOWN_CONDITION_KEYS.has(key.toLowerCase()))
+          if (KNOWN_OPERATORS.test(operator) && isKnownKey(key.toLowerCase()))
             (Condition[operator] ??= {})[key] = value;
           else missing.push(`${statement.Effect} ${Action.join(' ')}: ${operator} ${key}`);
         }

@@ -2,10 +2,12 @@ import {
   CreateBucketCommand,
   PutBucketEncryptionCommand,
   PutBucketLifecycleConfigurationCommand,
+  PutBucketNotificationConfigurationCommand,
   PutBucketVersioningCommand,
   PutObjectLockConfigurationCommand,
   S3Client,
   type BucketLifecycleConfiguration,
+  type Event,
   type ObjectLockConfiguration,
 } from '@aws-sdk/client-s3';
 import { mkdirSync } from 'node:fs';
@@ -14,6 +16,7 @@ import type { Credentials } from './credentials';
 import { LOOPBACK } from './endpoint';
 import { MINIO_KEY, type KesFiles } from './kes';
 import { freePort, startServer } from './process';
+import { CREATED_EVENTS, WEBHOOK, type EventReceiver } from './s3-events';
 import { toolBinary } from './tool-binary';
 
 /** A running S3 server. */
@@ -45,6 +48,8 @@ export const startMinio = async (options: {
   readonly region: string;
   readonly credentials: Credentials;
   readonly kes: { readonly url: string; readonly files: KesFiles };
+  /** Where it sends what happens in buckets that send to EventBridge; without it, no bucket may. */
+  readonly events?: EventReceiver;
 }): Promise<S3Server> => {
   const host = options.host ?? LOOPBACK;
   const dataDir = join(options.dir, 'data');
@@ -72,6 +77,13 @@ export const startMinio = async (options: {
       MINIO_BROWSER: 'off',
       MINIO_UPDATE: 'off',
       MINIO_CALLHOME_ENABLE: 'off',
+      ...(options.events === undefined
+        ? {}
+        : {
+            [`MINIO_NOTIFY_WEBHOOK_ENABLE_${WEBHOOK}`]: 'on',
+            [`MINIO_NOTIFY_WEBHOOK_ENDPOINT_${WEBHOOK}`]: options.events.url,
+            [`MINIO_NOTIFY_WEBHOOK_AUTH_TOKEN_${WEBHOOK}`]: options.events.token,
+          }),
       MINIO_KMS_KES_ENDPOINT: options.kes.url,
       MINIO_KMS_KES_KEY_NAME: MINIO_KEY,
       MINIO_KMS_KES_CAPATH: options.kes.files.ca,
@@ -131,10 +143,12 @@ export interface BucketSettings {
   readonly objectLock?: ObjectLockConfiguration;
   readonly kmsKeyArn?: string;
   readonly lifecycle?: BucketLifecycleConfiguration;
+  /** Sends "Object Created" to EventBridge. */
+  readonly eventBridge: boolean;
 }
 
 /** Creates a bucket, or takes it as it is when the lab made it before, and applies its settings. */
-export const applyBucket = async (client: S3Client, settings: BucketSettings): Promise<void> => {
+export const applyBucket = async (client: S3Client, region: string, settings: BucketSettings): Promise<void> => {
   const Bucket = settings.bucket;
   try {
     await client.send(
@@ -162,4 +176,13 @@ export const applyBucket = async (client: S3Client, settings: BucketSettings): P
     await client.send(
       new PutBucketLifecycleConfigurationCommand({ Bucket, LifecycleConfiguration: settings.lifecycle }),
     );
+  if (settings.eventBridge) {
+    const queue = { QueueArn: `arn:minio:sqs:${region}:${WEBHOOK}:webhook`, Events: CREATED_EVENTS as Event[] };
+    await client.send(
+      new PutBucketNotificationConfigurationCommand({
+        Bucket,
+        NotificationConfiguration: { QueueConfigurations: [queue] },
+      }),
+    );
+  }
 };

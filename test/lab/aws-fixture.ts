@@ -36,8 +36,12 @@ export const hostNode = (instanceId: string, orchestrationDir: string, more: Par
 // What the function is told to do comes with the event, so that one fixture serves every test.
 const FUNCTION = `
 import { spawnSync } from 'node:child_process';
+import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 class NodeGoneError extends Error { name = 'NodeGoneError'; }
 const asked = async (event, context) => {
+  if (event.write) writeFileSync('/tmp/' + event.write, 'x');
+  if (event.empty) for (const name of readdirSync('/tmp')) rmSync('/tmp/' + name, { recursive: true });
+  if (event.look) return { tmp: readdirSync('/tmp'), task: readdirSync(process.env.LAMBDA_TASK_ROOT), memory: /VmRSS:.*/.exec(readFileSync('/proc/self/status', 'utf8'))[0] };
   if (event.spin) for (;;) {}
   if (event.exit !== undefined) process.exit(event.exit);
   if (event.fail) throw new NodeGoneError(event.fail);
@@ -148,8 +152,17 @@ export const fixtureTemplate = (): Template & {
               },
             ],
           },
+          NotificationConfiguration: { EventBridgeConfiguration: { EventBridgeEnabled: true } },
           LifecycleConfiguration: {
             Rules: [
+              {
+                Id: 'monthly',
+                Status: 'Enabled',
+                Prefix: 'snapshots/',
+                TagFilters: [{ Key: 'retention', Value: 'monthly' }],
+                ExpirationInDays: 186,
+                Transitions: [{ StorageClass: 'GLACIER_IR', TransitionInDays: 1 }],
+              },
               {
                 Id: 'pending',
                 Status: 'Enabled',
@@ -166,6 +179,23 @@ export const fixtureTemplate = (): Template & {
       Role: { Type: 'AWS::IAM::Role', Properties: { AssumeRolePolicyDocument: {} } },
       RolePolicy: policy('Role', [
         { Effect: 'Allow', Action: 's3:PutObject', Resource: { 'Fn::Join': ['', [getAtt('Bucket'), '/snapshots/*']] } },
+        {
+          Effect: 'Allow',
+          Action: ['s3:GetObjectVersionTagging', 's3:PutObjectRetention', 's3:GetObjectRetention'],
+          Resource: { 'Fn::Join': ['', [getAtt('Bucket'), '/snapshots/*']] },
+        },
+        {
+          Effect: 'Allow',
+          Action: 's3:PutObjectVersionTagging',
+          Resource: { 'Fn::Join': ['', [getAtt('Bucket'), '/snapshots/*']] },
+          Condition: { StringEquals: { 's3:RequestObjectTag/retention': ['latest', 'hourly'] } },
+        },
+        {
+          Effect: 'Allow',
+          Action: 's3:ListBucketVersions',
+          Resource: getAtt('Bucket'),
+          Condition: { StringLike: { 's3:prefix': ['snapshots/*'] } },
+        },
         { Effect: 'Allow', Action: 'sqs:SendMessage', Resource: getAtt('Queue') },
         { Effect: 'Allow', Action: 'kms:Sign', Resource: getAtt('SigningKey') },
         {
@@ -210,6 +240,56 @@ export const fixtureTemplate = (): Template & {
           MaximumRetryAttempts: 2,
           DestinationConfig: { OnFailure: { Destination: getAtt('Queue') } },
         },
+      },
+      FunctionPermission: {
+        Type: 'AWS::Lambda::Permission',
+        Properties: {
+          Action: 'lambda:InvokeFunction',
+          FunctionName: getAtt('Function'),
+          Principal: 'events.amazonaws.com',
+          SourceArn: getAtt('Rule'),
+        },
+      },
+      Rule: {
+        Type: 'AWS::Events::Rule',
+        Properties: {
+          EventPattern: {
+            source: ['aws.s3'],
+            'detail-type': ['Object Created'],
+            detail: { bucket: { name: [{ Ref: 'Bucket' }] }, object: { key: [{ prefix: 'snapshots/events/' }] } },
+          },
+          State: 'ENABLED',
+          Targets: [
+            {
+              Id: 'Target0',
+              Arn: getAtt('Function'),
+              DeadLetterConfig: { Arn: getAtt('DeadLetters') },
+              RetryPolicy: { MaximumEventAgeInSeconds: 3600, MaximumRetryAttempts: 185 },
+            },
+          ],
+        },
+      },
+      DeadLettersPolicy: {
+        Type: 'AWS::SQS::QueuePolicy',
+        Properties: {
+          Queues: [{ Ref: 'DeadLetters' }],
+          PolicyDocument: {
+            Version: '2012-10-17',
+            Statement: [
+              {
+                Effect: 'Allow',
+                Principal: { Service: 'events.amazonaws.com' },
+                Action: 'sqs:SendMessage',
+                Resource: getAtt('DeadLetters'),
+                Condition: { ArnEquals: { 'aws:SourceArn': getAtt('Rule') } },
+              },
+            ],
+          },
+        },
+      },
+      Alarm: {
+        Type: 'AWS::CloudWatch::Alarm',
+        Properties: { ComparisonOperator: 'LessThanThreshold', EvaluationPeriods: 1 },
       },
       ScheduleRole: { Type: 'AWS::IAM::Role', Properties: { AssumeRolePolicyDocument: {} } },
       ScheduleRolePolicy: policy('ScheduleRole', [

@@ -12,9 +12,15 @@ import {
   DeleteObjectCommand,
   GetObjectCommand,
   GetObjectLockConfigurationCommand,
+  GetObjectRetentionCommand,
+  GetObjectTaggingCommand,
   HeadObjectCommand,
+  ListObjectVersionsCommand,
+  type ListObjectVersionsCommandOutput,
   PutObjectCommand,
   type PutObjectCommandInput,
+  PutObjectRetentionCommand,
+  PutObjectTaggingCommand,
   type S3Client,
 } from '@aws-sdk/client-s3';
 import { getSignedUrl } from '@aws-sdk/s3-request-presigner';
@@ -31,10 +37,11 @@ import {
 } from '@aws-sdk/client-ssm';
 import { App } from 'aws-cdk-lib';
 import { createHash, createPublicKey, verify } from 'node:crypto';
-import { existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type AwsOptions, type Credentials, type FleetNode, type LabAws, startAws } from '../../lab/aws/aws';
+import { matches, readPattern } from '../../lab/aws/event-pattern';
 import { s3Client, startVersitygw } from '../../lab/aws/s3';
 import { fillContext } from '../../lab/aws/scheduler';
 import { readAssembly } from '../../lab/aws/template';
@@ -192,6 +199,36 @@ describe('S3', () => {
     await expect(
       own.send(new DeleteObjectCommand({ Bucket: bucket, Key: 'snapshots/by-function' })),
     ).rejects.toMatchObject({ name: 'AccessDenied' });
+  });
+
+  it("holds a function to its role's rights to versions: their tags by value, their locks, their list by prefix", async () => {
+    const own = s3Client(aws.endpoints.s3, aws.functionCredentials('Function'), REGION);
+    const Key = 'snapshots/versions';
+    const { VersionId } = await s3.send(new PutObjectCommand({ Bucket: bucket, Key, Body: 'x' }));
+    const version = { Bucket: bucket, Key, VersionId };
+    const tag = (Value: string): Promise<unknown> =>
+      own.send(new PutObjectTaggingCommand({ ...version, Tagging: { TagSet: [{ Key: 'retention', Value }] } }));
+    await tag('latest');
+    await expect(tag('pending')).rejects.toMatchObject({ name: 'AccessDenied' });
+    await expect(own.send(new GetObjectTaggingCommand(version))).resolves.toMatchObject({
+      TagSet: [{ Key: 'retention', Value: 'latest' }],
+    });
+    const until = new Date(Math.ceil(Date.now() / 1000) * 1000 + 10 * 86_400_000);
+    const retain = (RetainUntilDate: Date): Promise<unknown> =>
+      own.send(new PutObjectRetentionCommand({ ...version, Retention: { Mode: 'GOVERNANCE', RetainUntilDate } }));
+    await retain(until);
+    await expect(own.send(new GetObjectRetentionCommand(version))).resolves.toMatchObject({
+      Retention: { Mode: 'GOVERNANCE', RetainUntilDate: until },
+    });
+    // Shorter needs BypassGovernanceRetention, which nobody has. S3 says AccessDenied here.
+    await expect(retain(new Date(until.getTime() - 86_400_000))).rejects.toMatchObject({
+      name: 'InvalidRequest',
+      message: expect.stringContaining('WORM') as string,
+    });
+    const list = (Prefix: string): Promise<ListObjectVersionsCommandOutput> =>
+      own.send(new ListObjectVersionsCommand({ Bucket: bucket, Prefix }));
+    expect((await list('snapshots/versions')).Versions).toHaveLength(1);
+    await expect(list('receipts/')).rejects.toMatchObject({ name: 'AccessDenied' });
   });
 
   it('fails for a presigned PUT whose signed header was changed', async () => {
@@ -696,6 +733,30 @@ describe('Lambda', () => {
     });
   });
 
+  it("has a /tmp of its own: a function that empties it touches nothing of the host's", async () => {
+    const bystander = join(folder(), 'bystander');
+    writeFileSync(bystander, 'x');
+    // The code lies under the host's /tmp, too: it must be there all the same.
+    const emptied = await aws.invoke('Function', { empty: true, look: true }).done;
+    expect(emptied).toMatchObject({ ok: true, result: { tmp: [], task: ['index.mjs'] } });
+    expect(existsSync(bystander)).toBe(true);
+    expect(existsSync('/var/task/index.mjs')).toBe(false);
+  });
+
+  it('keeps /tmp for the next run of the same environment, also after a kill, and for no other', async () => {
+    await aws.invoke('Function', { empty: true, look: true }).done;
+    const killed = aws.invoke('Function', { write: 'left', spin: true });
+    while (!existsSync(join(killed.tmpDir() ?? '', 'left'))) await sleep(20);
+    const beside = await aws.invoke('Function', { look: true }).done;
+    expect(beside.result).toMatchObject({ tmp: [] });
+    killed.kill();
+    expect((await killed.done).attempts[0]?.leftInTmp).toEqual(['left']);
+    expect(killed.tmpDir()).toBeUndefined();
+    await expect(aws.invoke('Function', { look: true }).done).resolves.toMatchObject({ result: { tmp: ['left'] } });
+    const cleaned = await aws.invoke('Function', { empty: true, look: true }).done;
+    expect(cleaned.attempts[0]?.leftInTmp).toEqual([]);
+  });
+
   it('reads metrics out of the output', async () => {
     await aws.invoke('Function', { metric: 42 }).done;
     expect(aws.metrics).toContainEqual({
@@ -761,8 +822,182 @@ describe('Scheduler', () => {
   });
 });
 
+describe('EventBridge', () => {
+  const put = (Key: string): Promise<{ VersionId?: string | undefined }> =>
+    s3.send(new PutObjectCommand({ Bucket: bucket, Key, Body: 'five!' }));
+
+  it("sends S3's Object Created, in its own shape, to the target of the rule that matches", async () => {
+    const Key = 'snapshots/events/ä b+c.db.zst';
+    const { VersionId } = await put(Key);
+    const delivery = await aws.events.delivered(Key);
+    if (!delivery.delivered) throw delivery.error;
+    const { ok, result } = await delivery.invocation.done;
+    expect(ok).toBe(true);
+    expect((result as { event: unknown }).event).toEqual({
+      version: '0',
+      id: expect.stringMatching(/^[0-9a-f-]{36}$/) as string,
+      'detail-type': 'Object Created',
+      source: 'aws.s3',
+      account: aws.account,
+      time: expect.stringMatching(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$/) as string,
+      region: REGION,
+      resources: [`arn:aws:s3:::${bucket}`],
+      detail: {
+        version: '0',
+        bucket: { name: bucket },
+        object: {
+          key: Key,
+          size: 5,
+          etag: expect.any(String) as string,
+          'version-id': VersionId,
+          sequencer: expect.stringMatching(/^[0-9A-F]+$/) as string,
+        },
+        'request-id': expect.any(String) as string,
+        requester: aws.account,
+        'source-ip-address': '127.0.0.1',
+        reason: 'PutObject',
+      },
+    });
+  });
+
+  it('sends nothing for tags, locks and delete markers, and what no rule matches goes nowhere', async () => {
+    await put('snapshots/elsewhere');
+    await aws.events.created('snapshots/elsewhere');
+    const { VersionId } = await put('snapshots/events/changed');
+    await aws.events.delivered('snapshots/events/changed');
+    const version = { Bucket: bucket, Key: 'snapshots/events/changed', VersionId };
+    await s3.send(
+      new PutObjectTaggingCommand({ ...version, Tagging: { TagSet: [{ Key: 'retention', Value: 'latest' }] } }),
+    );
+    const RetainUntilDate = new Date(Date.now() + 10 * 86_400_000);
+    await s3.send(new PutObjectRetentionCommand({ ...version, Retention: { Mode: 'GOVERNANCE', RetainUntilDate } }));
+    await s3.send(new DeleteObjectCommand({ Bucket: bucket, Key: 'snapshots/events/changed' }));
+    // MinIO sends in order: what comes after the last one shows that nothing came between.
+    await put('snapshots/events/after');
+    await aws.events.delivered('snapshots/events/after');
+    const keys = aws.events.arrived.map(({ detail }) => detail.object.key);
+    expect(keys.filter((key) => key === 'snapshots/events/changed')).toHaveLength(1);
+    expect(aws.events.deliveries.some(({ event }) => event.detail.object.key === 'snapshots/elsewhere')).toBe(false);
+  });
+
+  it('delivers late, in another order and twice when it is told to', async () => {
+    aws.events.hold();
+    await put('snapshots/events/first');
+    await put('snapshots/events/second');
+    for (const name of ['first', 'second']) await aws.events.created(`snapshots/events/${name}`);
+    const before = aws.events.deliveries.length;
+    const held = aws.events.release();
+    expect(aws.events.deliveries).toHaveLength(before);
+    for (const event of [...held].reverse()) await aws.events.deliver(event);
+    for (const event of held) await aws.events.deliver(event);
+    const keys = aws.events.deliveries.slice(before).map(({ event }) => event.detail.object.key.slice(17));
+    expect(keys).toEqual(['second', 'first', 'first', 'second']);
+  });
+
+  it.each<[string, (resources: Resources) => void, number]>([
+    ['has no permission', (resources) => delete resources.FunctionPermission, 1],
+    [
+      'has only a permission for another rule',
+      (resources) =>
+        Object.assign(resources.FunctionPermission?.Properties ?? {}, {
+          SourceArn: `arn:aws:events:${REGION}:000000000000:rule/other`,
+        }),
+      1,
+    ],
+    [
+      'has no dead-letter queue either',
+      (resources) => {
+        delete resources.FunctionPermission;
+        delete (resources.Rule?.Properties.Targets as Record<string, unknown>[])[0]?.DeadLetterConfig;
+      },
+      0,
+    ],
+  ])('fails to deliver to a function that %s', async (_, change, deadLetters) => {
+    const template = fixtureTemplate();
+    change(template.Resources);
+    const lab = await start({ cdkOut: fixtureAssembly(template) });
+    try {
+      const client = s3Client(lab.endpoints.s3, lab.credentials, REGION);
+      const Bucket = lab.resources.get('Bucket');
+      await client.send(new PutObjectCommand({ Bucket, Key: 'snapshots/events/x', Body: 'x' }));
+      const delivery = await lab.events.delivered('snapshots/events/x');
+      expect(delivery).toMatchObject({ delivered: false, error: { code: 'AccessDeniedException' } });
+      const { messages = [] } = lab.queues.find(({ logicalId }) => logicalId === 'DeadLetters') ?? {};
+      expect(messages).toHaveLength(deadLetters);
+      for (const message of messages) {
+        expect(JSON.parse(message.body)).toEqual(delivery.event);
+        expect(message.attributes).toMatchObject({ RULE_ARN: delivery.rule.arn, ERROR_CODE: 'NO_PERMISSIONS' });
+      }
+      client.destroy();
+    } finally {
+      await lab.stop();
+    }
+  });
+
+  it('puts nothing into a dead-letter queue whose policy does not let it', async () => {
+    const template = fixtureTemplate();
+    delete template.Resources.FunctionPermission;
+    delete template.Resources.DeadLettersPolicy;
+    const lab = await start({ cdkOut: fixtureAssembly(template) });
+    try {
+      const [event] = aws.events.arrived;
+      if (event === undefined) throw new Error('no event came before, expected some');
+      const moved = { ...event.detail, object: { ...event.detail.object, key: 'snapshots/events/x' } };
+      await expect(lab.events.deliver({ ...event, detail: moved })).rejects.toMatchObject({
+        code: 'AccessDeniedException',
+        message: expect.stringContaining('sqs:SendMessage') as string,
+      });
+    } finally {
+      await lab.stop();
+    }
+  });
+
+  it('sends nothing from a bucket that does not send to EventBridge', async () => {
+    const template = fixtureTemplate();
+    delete template.Resources.Bucket?.Properties.NotificationConfiguration;
+    const lab = await start({ cdkOut: fixtureAssembly(template) });
+    try {
+      const client = s3Client(lab.endpoints.s3, lab.credentials, REGION);
+      const Bucket = lab.resources.get('Bucket');
+      await client.send(new PutObjectCommand({ Bucket, Key: 'snapshots/events/x', Body: 'x' }));
+      await sleep(500);
+      expect(lab.events.arrived).toEqual([]);
+      client.destroy();
+    } finally {
+      await lab.stop();
+    }
+  });
+
+  it.each<[string, unknown, unknown, boolean]>([
+    ['an equal text', { a: ['x', 'y'] }, { a: 'y', b: 1 }, true],
+    ['another text', { a: ['x'] }, { a: 'xy' }, false],
+    ['a prefix', { a: [{ prefix: 'x' }] }, { a: 'xy' }, true],
+    ['another prefix', { a: [{ prefix: 'x' }] }, { a: 'yx' }, false],
+    ['a field that is not there', { a: [{ prefix: '' }] }, {}, false],
+    ['an object in which one field differs', { a: { b: ['x'], c: ['y'] } }, { a: { b: 'x', c: 'z' } }, false],
+    ['a text where the pattern has an object', { a: { b: ['x'] } }, { a: 'x' }, false],
+    ['a list that holds it', { a: ['x'] }, { a: ['y', 'x'] }, true],
+    ['a list that does not', { a: ['x'] }, { a: ['y'] }, false],
+  ])('matches %s as EventBridge does', (_, pattern, event, expected) => {
+    expect(matches(readPattern(pattern), event)).toBe(expected);
+  });
+
+  it.each<[string, unknown, string]>([
+    ['another operator', { a: [{ suffix: '.zst' }] }, 'EventPattern.a: got {"suffix":".zst"}'],
+    ['two operators in one', { a: [{ prefix: 'x', suffix: 'y' }] }, 'expected a string or {"prefix"'],
+    ['an alternative', { $or: [{ a: ['x'] }] }, 'EventPattern.$or: not an operator'],
+    ['a number', { a: [1] }, 'EventPattern.a: got 1'],
+    ['an empty list', { a: { b: [] } }, 'EventPattern.a.b: got an empty list'],
+    ['no list', { a: 'x' }, 'EventPattern.a: got "x", expected an object'],
+  ])('throws for a pattern with %s', (_, pattern, message) => {
+    expect(() => readPattern(pattern)).toThrow(message);
+  });
+});
+
+type Resources = Record<string, { Type: string; Properties: Record<string, unknown> }>;
+
 describe('template', () => {
-  type Change = (resources: Record<string, { Type: string; Properties: Record<string, unknown> }>) => void;
+  type Change = (resources: Resources) => void;
 
   it.each<[string, Change, string]>([
     [
@@ -826,6 +1061,17 @@ describe('template', () => {
       // There is no node: the function's own answer to that shows that its bundle, environment, rights and endpoints fit together.
       expect(outcome.error?.errorType).toBe('NoNodeError');
       expect(lab.queues.filter(({ messages }) => messages.length === 1)).toHaveLength(1);
+      // An object that nobody announced: the rule, the verify function's bundle and its rights show themselves in its refusal.
+      const client = s3Client(lab.endpoints.s3, lab.credentials, REGION);
+      const Key = 'snapshots/20260306T010000Z.db.zst';
+      await client.send(new PutObjectCommand({ Bucket: lab.outputs.get('BucketName'), Key, Body: 'x' }));
+      const proof = await lab.events.delivered(Key);
+      if (!proof.delivered) throw proof.error;
+      await expect(proof.invocation.done).resolves.toMatchObject({
+        ok: false,
+        error: { errorType: 'VerificationFailedError', errorMessage: expect.stringContaining('unsigned: ') as string },
+      });
+      client.destroy();
     } finally {
       await lab.stop();
     }
