@@ -32,9 +32,30 @@ export class StoreError extends Error {
   }
 }
 
+/** Tags or locks could not be written; `causes` has every one. What is proven stays proven. */
+export class SettleError extends Error {
+  override readonly name = 'SettleError';
+
+  constructor(readonly causes: readonly unknown[]) {
+    super(
+      `tags and locks of ${String(causes.length)} versions: got ${causes.slice(0, 5).map(describeError).join('; ')}, expected success; correct that: the next run of the function writes what is left to do`,
+      { cause: causes[0] },
+    );
+  }
+}
+
 /** An announcement in the bucket is not signed, wrongly signed, or not one that this version reads. */
 export class AnnouncementError extends Error {
   override readonly name = 'AnnouncementError';
+
+  constructor(message: string, cause?: unknown) {
+    super(message, { cause });
+  }
+}
+
+/** A signed announcement is of a version that this function does not read: nothing is known about its snapshot. */
+export class AnnouncementVersionError extends Error {
+  override readonly name = 'AnnouncementVersionError';
 
   constructor(message: string, cause?: unknown) {
     super(message, { cause });

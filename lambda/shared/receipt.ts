@@ -80,7 +80,7 @@ const receiptSchema = object({
   ),
   /** Id of the timeline start that this backup comes after; 'first' before any. */
   timeline: words,
-  /** Backup id of the receipt that this one was held against. */
+  /** Backup id of the newest trusted receipt before this one; `compared` says what was held against it. */
   previous: z.nullable(backupId),
   /** The newest earlier backup of each class, as known when this one's class was decided. */
   newestOfClass: object({
@@ -103,6 +103,10 @@ const receiptSchema = object({
   sizeBytes: count,
   sha256,
   identity,
+  /** Of the UID and the CA what was known last, here or in the receipts before: what the next backup is held against. */
+  knownIdentity: object({ kubeSystemUid: known, etcdCaSha256: z.nullable(sha256) }),
+  /** What of this backup was held against the previous receipt. */
+  compared: object({ identity: flag, revision: flag }),
   /** What was read in the file. */
   snapshot,
   inventory,
@@ -187,6 +191,8 @@ export function signedPayload(receipt: Receipt, bytes: Buffer): Buffer {
   const { schema, bucket, key, versionId } = receipt;
   return Buffer.from(
     canonicalJson({
+      // Nothing else that a key signs may pass for a receipt.
+      type: 'receipt',
       schema,
       bucket,
       key,

@@ -30,6 +30,9 @@ export interface Keep {
   readonly preRestoreDays: number;
 }
 
+/** The largest number that any field of `Keep` may have, whatever its unit: what synth accepts, the verify function has to accept too. */
+export const MAX_KEPT = 36_500;
+
 const DAYS_PER_WEEK = 7;
 const DAYS_PER_MONTH = 31;
 const SECONDS_PER_DAY = 24 * 60 * 60;

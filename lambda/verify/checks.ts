@@ -104,25 +104,25 @@ export function countingOf({ tools, etcdVersion }: Pick<Announcement, 'tools' | 
 /** Who the cluster is. */
 export type Identity = Receipt['identity'];
 
-/** Whether it is the cluster of the previous receipt. */
-export function checkIdentity(
-  identity: Identity,
-  previous: { readonly backupId: string; readonly identity: Identity },
-): Reason[] {
+/** Whether it is the cluster of the previous receipt, or of the one before in which the UID or the CA was known last. */
+export function checkIdentity(identity: Identity, previous: Pick<Receipt, 'backupId' | 'knownIdentity'>): Reason[] {
   const next =
     'if the cluster was rebuilt or has a new CA, add the time from which on that holds to acknowledgedTimelines; if not, somebody backs up another cluster in its place';
   const uid = identity.kubeSystemEncrypted
     ? []
-    : changed('UID of the namespace kube-system', identity.kubeSystemUid, previous.identity.kubeSystemUid);
-  const ca = changed("fingerprint of etcd's CA", identity.etcdCaSha256, previous.identity.etcdCaSha256);
+    : changed('UID of the namespace kube-system', identity.kubeSystemUid, previous.knownIdentity.kubeSystemUid);
+  const ca = changed("fingerprint of etcd's CA", identity.etcdCaSha256, previous.knownIdentity.etcdCaSha256);
   return [...uid, ...ca].map((sentence) => ({
     reason: 'identity-changed',
-    sentence: `${sentence}, as in the receipt of ${previous.backupId}; ${next}`,
+    sentence: `${sentence} in the receipt of ${previous.backupId}; ${next}`,
   }));
 }
 
+/** Says nothing of what it is: the UID comes out of etcd. */
 function changed(what: string, got: string | null, before: string | null): string[] {
-  return before === null || got === before ? [] : [`${what}: got ${got ?? 'none'}, expected ${before}`];
+  return before === null || got === before
+    ? []
+    : [`${what}: got ${got === null ? 'none' : 'another'}, expected the one`];
 }
 
 /** What etcd goes on from when it opens the file: a deletion that was compacted away leaves no row with its revision. */
@@ -152,7 +152,7 @@ export function checkRevision(
 
 /** All that is held against the previous receipt, as far as the timelines allow it. */
 export function checkAgainst(
-  previous: Pick<Receipt, 'backupId' | 'identity' | 'snapshot'>,
+  previous: Pick<Receipt, 'backupId' | 'knownIdentity' | 'snapshot'>,
   now: { readonly identity: Identity; readonly facts: Pick<SnapshotFacts, 'revision' | 'mvcc'> },
   comparable: Comparable,
 ): Reason[] {

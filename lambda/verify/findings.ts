@@ -2,6 +2,7 @@ import type { Announcement } from '../shared/announcement';
 import type { Receipt } from '../shared/receipt';
 import type { SnapshotFacts } from '../shared/snapshot/facts';
 import { versionNumbers } from './etcd-version';
+import { newestRevision } from './checks';
 import type { Comparable } from './timelines';
 
 /** What somebody should look at although the backup is verified. */
@@ -23,8 +24,12 @@ export interface Findable {
     | 'leaderChanges'
     | 'hash'
     | 'identity'
+    | 'liveRevision'
   >;
-  readonly facts: Pick<SnapshotFacts, 'kubernetes' | 'pages' | 'pageSizeBytes' | 'totalKey' | 'inventory'>;
+  readonly facts: Pick<
+    SnapshotFacts,
+    'kubernetes' | 'pages' | 'pageSizeBytes' | 'totalKey' | 'inventory' | 'revision' | 'mvcc'
+  >;
   readonly previous: PreviousFacts | undefined;
   readonly comparable: Comparable;
   /** Share of keys, in percent, whose loss since the previous receipt is a finding. */
@@ -33,12 +38,14 @@ export interface Findable {
   readonly others: { readonly deleteMarkers: number; readonly otherVersions: number };
   /** Receipts that were passed over. */
   readonly untrustedReceipts: readonly string[];
+  /** The next later backup of the same timeline, when it was verified before this one. */
+  readonly next: Pick<Receipt, 'backupId' | 'snapshot'> | undefined;
 }
 
 /** What of the previous receipt findings look at. */
 export interface PreviousFacts {
   readonly backupId: string;
-  readonly identity: Pick<Receipt['identity'], 'kubeSystemUid' | 'etcdCaSha256'>;
+  readonly knownIdentity: Receipt['knownIdentity'];
   readonly snapshot: { readonly totalKey: { readonly live: number } };
   readonly inventory: { readonly events: { readonly objects: number } };
   readonly announced: Pick<Receipt['announced'], 'etcdVersion' | 'members'>;
@@ -78,6 +85,7 @@ export function findFindings(input: Findable): Finding[] {
   const { announcement, facts, previous, comparable } = input;
   const found = [
     ...plainTextSecrets(facts.kubernetes),
+    ...noKubernetesObjects(facts.kubernetes),
     ...(previous !== undefined && comparable.revision ? keysLost(facts, previous, input.keysLostPercent) : []),
     ...nearQuota(announcement),
     ...certificatesNearEnd(announcement.certificates),
@@ -85,6 +93,8 @@ export function findFindings(input: Findable): Finding[] {
     ...etcdVersion(announcement.etcdVersion, previous),
     ...redundancyLost(announcement.members, previous),
     ...leaderChanged(announcement.leaderChanges),
+    ...revisionBehind(announcement.liveRevision, facts),
+    ...laterWentBack(facts, input.next),
     ...notCompared(input),
     ...otherVersions(input.others),
     ...untrustedReceipts(input.untrustedReceipts),
@@ -104,9 +114,10 @@ export function findingMetric(word: string): string {
   return `Finding${word.replace(/(?:^|-)([a-z0-9])/g, (_, letter: string) => letter.toUpperCase())}`;
 }
 
-/** Every word that has a metric of its own; two of them are reasons, and so of backups that are not verified. */
+/** Every word that has a metric of its own; `identity-changed`, and most often `revision-went-back`, are of backups that are not verified. */
 export const FINDING_WORDS: readonly string[] = [
   'secrets-in-plain-text',
+  'no-kubernetes-objects',
   'keys-lost',
   'revision-went-back',
   'database-near-quota',
@@ -133,6 +144,18 @@ function plainTextSecrets({ secrets }: Findable['facts']['kubernetes']): Finding
         {
           finding: 'secrets-in-plain-text',
           sentence: `${String(secrets.plainText)} of ${String(secrets.total)} Secrets are stored in plain text, expected all to be encrypted by the API server; whoever reads a backup reads them: give kube-apiserver an --encryption-provider-config and rewrite them`,
+        },
+      ];
+}
+
+function noKubernetesObjects({ objects }: Findable['facts']['kubernetes']): Finding[] {
+  return objects > 0
+    ? []
+    : [
+        {
+          finding: 'no-kubernetes-objects',
+          sentence:
+            "0 live objects lie under /registry/, expected Kubernetes' there; so nothing is known of Secrets and of kube-system: if kube-apiserver has another --etcd-prefix, the inventory does not know it; if not, this etcd is empty",
         },
       ];
 }
@@ -260,9 +283,27 @@ function leaderChanged(changes: number): Finding[] {
   return changes > 0 ? [{ finding: 'leader-changed', sentence: ANNOUNCED['leader-changed'] ?? '' }] : [];
 }
 
+/** The snapshot begins after a linearizable read of this revision. An empty etcd is at 1 without a row. */
+function revisionBehind(liveRevision: number, facts: Findable['facts']): Finding[] {
+  return liveRevision <= 1 || newestRevision(facts) >= liveRevision
+    ? []
+    : [{ finding: 'revision-behind', sentence: ANNOUNCED['revision-behind'] ?? '' }];
+}
+
+function laterWentBack(facts: Findable['facts'], next: Findable['next']): Finding[] {
+  return next === undefined || newestRevision(next.snapshot) >= newestRevision(facts)
+    ? []
+    : [
+        {
+          finding: 'revision-went-back',
+          sentence: `revision ${String(newestRevision(facts))} here, and ${String(newestRevision(next.snapshot))} in ${next.backupId}, which is later and was verified before this one; expected revisions to grow: a member lost data in between, or etcd was restored by hand: then add that time to acknowledgedTimelines`,
+        },
+      ];
+}
+
 function notCompared({ announcement, facts, previous, comparable }: Findable): Finding[] {
-  const uid = facts.kubernetes.kubeSystemUid !== null && (previous?.identity.kubeSystemUid ?? null) !== null;
-  const ca = announcement.identity.etcdCaSha256 !== null && (previous?.identity.etcdCaSha256 ?? null) !== null;
+  const uid = facts.kubernetes.kubeSystemUid !== null && (previous?.knownIdentity.kubeSystemUid ?? null) !== null;
+  const ca = announcement.identity.etcdCaSha256 !== null && (previous?.knownIdentity.etcdCaSha256 ?? null) !== null;
   return [
     ...(announcement.hash === null
       ? [

@@ -12,6 +12,7 @@ export interface ReceiptInput {
   readonly facts: SnapshotFacts;
   readonly findings: readonly Finding[];
   readonly previous: Receipt | undefined;
+  readonly compared: Receipt['compared'];
   readonly class: RetentionClass;
   readonly timeline: string;
   readonly newestOfClass: Receipt['newestOfClass'];
@@ -25,6 +26,14 @@ export function identityOf({ announcement }: SignedSnapshot, facts: SnapshotFact
   const { kubeSystemUid, kubeSystemEncrypted } = facts.kubernetes;
   const { etcdCaSha256, clusterCaSha256, saPubSha256, encryptionConfigSha256 } = announcement.identity;
   return { kubeSystemUid, kubeSystemEncrypted, etcdCaSha256, clusterCaSha256, saPubSha256, encryptionConfigSha256 };
+}
+
+/** What a backup does not know of itself, encrypted namespaces for instance, the receipts before may know. */
+function knownIdentityOf(identity: Receipt['identity'], previous: Receipt | undefined): Receipt['knownIdentity'] {
+  return {
+    kubeSystemUid: identity.kubeSystemUid ?? previous?.knownIdentity.kubeSystemUid ?? null,
+    etcdCaSha256: identity.etcdCaSha256 ?? previous?.knownIdentity.etcdCaSha256 ?? null,
+  };
 }
 
 /** The receipt of a verified snapshot. Its inventory is shortened, with a finding, when it would be larger than a receipt may be. */
@@ -77,6 +86,8 @@ function fullReceipt(input: ReceiptInput): Receipt {
     sizeBytes: downloaded.sizeBytes,
     sha256: downloaded.sha256,
     identity: identityOf(snapshot, facts),
+    knownIdentity: knownIdentityOf(identityOf(snapshot, facts), input.compared.identity ? previous : undefined),
+    compared: input.compared,
     snapshot: {
       pageSizeBytes: facts.pageSizeBytes,
       hash: facts.hash,

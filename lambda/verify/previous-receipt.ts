@@ -12,8 +12,11 @@ export interface PreviousReceipt {
 const DAY_SECONDS = 24 * 60 * 60;
 // Most often the last receipt is an hour old. undefined: as far back as there are any.
 const LOOK_BACK_DAYS = [2, 35, undefined] as const;
+// When the receipt key was replaced no earlier receipt can be trusted; the history then begins anew, with a finding, instead of taking up
+// all of the function's time at every run.
+const MAX_UNTRUSTED = 50;
 
-/** The newest receipt with an older id that can be trusted. What is passed over on the way is told, for a finding. */
+/** The newest receipt with an older id that can be trusted, of the 50 before this one at least. What is passed over is told, for a finding. */
 export async function findPreviousReceipt(deps: ReceiptDeps, backupId: string): Promise<PreviousReceipt> {
   const untrusted = new Map<string, readonly string[]>();
   for (const days of LOOK_BACK_DAYS) {
@@ -24,12 +27,26 @@ export async function findPreviousReceipt(deps: ReceiptDeps, backupId: string): 
       if (found.untrusted.length > 0) {
         untrusted.set(id, found.untrusted);
       }
-      if (found.receipt !== undefined) {
+      if (found.receipt !== undefined || untrusted.size >= MAX_UNTRUSTED) {
         return { previous: found.receipt, untrusted: [...untrusted.values()].flat() };
       }
     }
   }
   return { previous: undefined, untrusted: [...untrusted.values()].flat() };
+}
+
+/** The receipt with the next later id that can be trusted: of a backup whose event came before this one's. */
+export async function findNextReceipt(
+  deps: ReceiptDeps,
+  backupId: string,
+): Promise<{ readonly next: Receipt | undefined }> {
+  for (const id of (await listReceiptIds(deps.store, backupId)).slice(0, MAX_UNTRUSTED)) {
+    const { receipt } = await findReceipt(deps, id);
+    if (receipt !== undefined) {
+      return { next: receipt };
+    }
+  }
+  return { next: undefined };
 }
 
 const RECEIPT_KEY = /^receipts\/(.+)\.json$/;

@@ -1,4 +1,5 @@
 import { backupIdBefore, backupIdOf } from '../shared/backup-id';
+import { SettleError } from '../shared/errors';
 import { findReceipt, type Receipt, type ReceiptDeps } from '../shared/receipt';
 import { type Keep, lockUntil, type Retention, type RetentionClass, RETENTIONS, settle } from '../shared/retention';
 import {
@@ -44,6 +45,9 @@ const CONCURRENCY = 16;
 /**
  * Locks and tags what was verified of late: the newest is `latest`, every other has its class. Each version is locked before it is tagged,
  * and the newest goes first: whatever run dies in between, at least one stays `latest`, and the next run finds by the tags what is left to do.
+ *
+ * One version whose lock or tag is refused keeps none of the others from theirs. Throws SettleError with all of these at the end, and at
+ * once when the newest cannot be tagged: then no other may lose its `latest`.
  */
 export async function settleRecent(
   deps: SettleDeps,
@@ -72,15 +76,35 @@ export async function settleRecent(
       tag,
     })),
   );
+  const refused: unknown[] = [];
+  const attempt = async (work: () => Promise<void>): Promise<boolean> => {
+    try {
+      await work();
+      return true;
+    } catch (error) {
+      refused.push(error);
+      return false;
+    }
+  };
   for (const { backupId, tag } of writes) {
     const backup = verified.find((one) => one.backupId === backupId) as Verified;
-    await lock(backup);
-    await putRetentionTag(store, backup.version, tag);
-    tags.push({ backupId, tag });
+    const isLocked = await attempt(() => lock(backup));
+    // A class without its lock would not be looked at again; the newest is, when it is not the newest any more.
+    if (!isLocked && tag !== 'latest') {
+      continue;
+    }
+    if (await attempt(() => putRetentionTag(store, backup.version, tag))) {
+      tags.push({ backupId, tag });
+    } else if (tag === 'latest') {
+      break;
+    }
   }
   if (own !== undefined) {
     // The configuration may keep its class for longer since it was locked.
-    await lock(own);
+    await attempt(() => lock(own));
+  }
+  if (refused.length > 0) {
+    throw new SettleError(refused);
   }
   return { tags, locks };
 }

@@ -1,6 +1,6 @@
 import type { KMSClient } from '@aws-sdk/client-kms';
 import { type Announcement, readAnnouncement, verifyAnnouncement } from '../shared/announcement';
-import { AnnouncementError } from '../shared/errors';
+import { AnnouncementError, AnnouncementVersionError, describeError } from '../shared/errors';
 import { getVersion, headVersion, listVersions, type ObjectVersion, sha256Hex, type Store } from '../shared/store';
 
 /** What reading announcements needs. */
@@ -27,7 +27,7 @@ const MAX_ANNOUNCEMENT_BYTES = 1_000_000;
 
 /**
  * The signed announcement of a version. Throws AnnouncementError when it has none that this function's announcement key signed for this very
- * object of this cluster, StoreError or SigningKeyError when nothing can be said.
+ * object of this cluster; AnnouncementVersionError, StoreError or SigningKeyError when nothing can be said.
  */
 export async function readSignedSnapshot(
   deps: SignedSnapshotDeps,
@@ -50,7 +50,7 @@ export async function readSignedSnapshot(
     );
   }
   await verifyAnnouncement(kms, announcementKeyArn, { key, bytes, signature: metadata['announcement-signature'] });
-  const announcement = readAnnouncement(key, bytes);
+  const announcement = readSigned(key, bytes);
   for (const [what, got, expected] of [
     ['cluster', announcement.cluster, deps.clusterName],
     ['bucket', announcement.bucket, store.bucket],
@@ -70,6 +70,18 @@ export async function readSignedSnapshot(
     announcementKey: key,
     announcementSha256: sha256Hex(bytes),
   };
+}
+
+/** What is signed and still not understood is of another version of this project, and says nothing against the snapshot. */
+function readSigned(key: string, bytes: Buffer): Announcement {
+  try {
+    return readAnnouncement(key, bytes);
+  } catch (error) {
+    throw new AnnouncementVersionError(
+      `${key}: got a signed announcement that this version of the function cannot read (${describeError(error)}), expected schema 1; deploy the newest version, and verify the backup again`,
+      error,
+    );
+  }
 }
 
 /** Of all versions of the announcement the one with this hash: what was put over it later hides nothing. */

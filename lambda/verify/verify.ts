@@ -1,19 +1,34 @@
 import { join } from 'node:path';
-import { AnnouncementError, describeError, EventError, ReceiptError, VerificationFailedError } from '../shared/errors';
+import {
+  AnnouncementError,
+  describeError,
+  EventError,
+  ReceiptError,
+  StoreError,
+  VerificationFailedError,
+} from '../shared/errors';
 import { findReceipt, type Receipt, receiptBytes, receiptKey, signReceipt } from '../shared/receipt';
 import { classOf, type RetentionClass } from '../shared/retention';
 import { SnapshotDamagedError } from '../shared/snapshot/damage';
 import type { SnapshotFacts } from '../shared/snapshot/facts';
-import { listVersions, type ObjectVersion, putNew, putRetentionTag, sha256Hex } from '../shared/store';
+import {
+  getRetentionTag,
+  headVersion,
+  listVersions,
+  type ObjectVersion,
+  putNew,
+  putRetentionTag,
+  sha256Hex,
+} from '../shared/store';
 import { type Fields, MetricUnit, type Telemetry } from '../shared/telemetry';
 import { checkAgainst, checkBytes, checkContent, checkStoredBytes, type Reason } from './checks';
 import { download, type Downloaded, emptyDisk, prepareDisk } from './download';
 import { backupIdOfSnapshot, NEXT, readEvent, type Request } from './event';
 import { FINDING_WORDS, findFindings, findingMetric } from './findings';
 import { identityOf, makeReceipt } from './make-receipt';
-import { findPreviousReceipt, listReceiptIds } from './previous-receipt';
+import { findNextReceipt, findPreviousReceipt, listReceiptIds } from './previous-receipt';
 import { holders, newestOfClassAfter } from './periods';
-import { readVerified, type Settled, type SettleDeps, settleRecent } from './settle';
+import { readVerified, type SettleDeps, settleRecent } from './settle';
 import { readSignedSnapshot, type SignedSnapshot } from './signed-snapshot';
 import { comparable, findTimelineStarts, type TimelineStart, timelineOf } from './timelines';
 
@@ -53,8 +68,11 @@ export async function verify(deps: VerifyDeps, event: unknown, invocation: Invoc
   const request = readEvent(event, deps.store.bucket);
   const run = new Run(deps, invocation, request.backupId);
   try {
+    // A run that Lambda killed leaves its decompressed database on this disk.
+    await emptyDisk(deps.directory);
     return await prove(run, request);
   } finally {
+    await emptyDisk(deps.directory);
     deps.telemetry.publish();
   }
 }
@@ -102,6 +120,8 @@ interface Target {
   readonly signed: SignedSnapshot | undefined;
   /** The receipt of this very version, from an earlier run. */
   readonly receipt: Receipt | undefined;
+  /** What the version carried when this run began. */
+  readonly tag: string | undefined;
   readonly deleteMarkers: number;
   readonly otherVersions: number;
 }
@@ -111,17 +131,22 @@ async function prove(run: Run, request: Request): Promise<VerifyOutcome> {
   const target = await run.inPhase('identify', () => identify(run, request));
   const starts = await findTimelineStarts(deps.store, deps.acknowledgedTimelines);
   if (target.receipt !== undefined) {
-    return finish(run, target.receipt, starts, 'known');
+    return finish(run, target, target.receipt, starts, 'known');
+  }
+  if (request.version !== undefined && target.tag === 'failed') {
+    throw new VerificationFailedError(nameOf(run, target.version), [
+      `refused-before: the tag is 'failed', expected 'pending'; the log of the run before says why, and {"backupId": "${run.backupId}"} verifies it again`,
+    ]);
   }
   if (target.signed === undefined || target.reasons.length > 0) {
-    return refuse(run, target.version, target.reasons);
+    return refuse(run, target, target.reasons, starts);
   }
   const proof = await proveVersion(run, target, target.signed, starts);
   if ('reasons' in proof) {
-    return refuse(run, target.version, proof.reasons);
+    return refuse(run, target, proof.reasons, starts);
   }
   const { receipt, created } = await run.inPhase('receipt', () => writeReceipt(run, proof.receipt));
-  return finish(run, receipt, starts, created ? 'verified' : 'known');
+  return finish(run, target, receipt, starts, created ? 'verified' : 'known');
 }
 
 async function identify(run: Run, request: Request): Promise<readonly [Target, Fields]> {
@@ -141,14 +166,17 @@ async function identify(run: Run, request: Request): Promise<readonly [Target, F
     );
   }
   const { receipt } = await findReceipt(deps, backupId);
-  const { signed, unsigned } = await firstSigned(deps, backupId, versions);
-  const version = requested ?? signed?.version ?? oldest;
-  const isProven = receipt?.key === version.key && receipt.versionId === version.versionId;
+  const proven = versions.find((one) => isOf(receipt, one));
+  const isProven = proven !== undefined && (requested ?? proven) === proven;
+  // What is proven needs its announcement no more, which expires before it.
+  const { signed, unsigned } = isProven ? NONE_SIGNED : await firstSigned(deps, backupId, versions);
+  const version = requested ?? proven ?? signed?.version ?? oldest;
   const target: Target = {
     version,
     reasons: isProven ? [] : whyNot(version, { signed, unsigned, receipt }),
     signed: signed?.version === version ? signed : undefined,
     receipt: isProven ? receipt : undefined,
+    tag: await getRetentionTag(deps.store, version),
     deleteMarkers: list.deleteMarkers.filter(ofBackup).length,
     otherVersions: versions.length - 1,
   };
@@ -168,6 +196,12 @@ interface Signed {
   readonly signed: SignedSnapshot | undefined;
   /** Versions that come before it, and why each does not count. */
   readonly unsigned: ReadonlyMap<ObjectVersion, string>;
+}
+
+const NONE_SIGNED: Signed = { signed: undefined, unsigned: new Map() };
+
+function isOf(receipt: Receipt | undefined, { key, versionId }: ObjectVersion): boolean {
+  return receipt?.key === key && receipt.versionId === versionId;
 }
 
 /** The oldest version that is signed: what was written over it does not count, and neither does what was there before. */
@@ -235,6 +269,7 @@ async function proveVersion(
       },
     ] as const;
   });
+  const { next } = await findNextReceipt(deps, backupId);
   const read = await readObject(run, signed);
   if (read.facts === undefined) {
     return { reasons: read.reasons };
@@ -259,6 +294,8 @@ async function proveVersion(
     keysLostPercent: deps.keysLostPercent,
     others: target,
     untrustedReceipts: untrusted,
+    // Verified before this one, although it is later.
+    next: next !== undefined && comparable(backupId, next.backupId, starts).revision ? next : undefined,
   });
   const newestOfClass = newestOfClassAfter(previous);
   // Later ids that were verified before this one have taken their classes.
@@ -272,6 +309,7 @@ async function proveVersion(
       facts,
       findings,
       previous,
+      compared: previous === undefined ? { identity: false, revision: false } : canCompare,
       class: classOf({ backupId, kind: announcement.trigger.kind }, verified, deps.keep),
       timeline: timelineOf(backupId, starts),
       newestOfClass,
@@ -328,7 +366,7 @@ async function readObject(
     if (downloaded instanceof SnapshotDamagedError) {
       return { facts: undefined, reasons: [reasonOf(downloaded)] };
     }
-    const reasons = checkBytes(announcement, { ...downloaded, storedSha256: signed.storedSha256 });
+    const reasons = checkBytes(announcement, { ...downloaded, storedSha256: await storedSha256(run, signed) });
     // A file that is shorter than announced has its trailer elsewhere.
     const known = downloaded.bodySha256 === undefined ? {} : { trailerSha256: downloaded.bodySha256 };
     const readFrom = deps.now();
@@ -346,6 +384,17 @@ async function readObject(
   } finally {
     await emptyDisk(deps.directory);
   }
+}
+
+/** What S3 computed when it stored the version. That it does not say is no word on the snapshot. */
+async function storedSha256({ deps }: Run, { version, storedSha256: known }: SignedSnapshot): Promise<string> {
+  const sha256 = known ?? (await headVersion(deps.store, version)).sha256;
+  if (sha256 === undefined) {
+    throw new StoreError(
+      `HeadObject s3://${deps.store.bucket}/${version.key} version ${version.versionId}: got no x-amz-checksum-sha256, expected the one that the upload was checked with; verify it again, and look what answers in place of S3`,
+    );
+  }
+  return sha256;
 }
 
 /** Damage is a result here; anything else that goes wrong says nothing about the snapshot. */
@@ -400,18 +449,19 @@ async function writeReceipt(
 
 async function finish(
   run: Run,
+  target: Target,
   receipt: Receipt,
   starts: readonly TimelineStart[],
   outcome: 'verified' | 'known',
 ): Promise<VerifyOutcome> {
-  const settled = await run.inPhase('settle', async () => {
+  // Before settling, so that nothing that is wrong with the tags of others hides that this one is proven. What has its tag was measured.
+  if (outcome === 'verified' || target.tag === undefined || target.tag === 'pending') {
+    measure(run.deps.telemetry, receipt);
+  }
+  await run.inPhase('settle', async () => {
     const done = await settleRecent(run.deps, receipt, starts);
     return [done, { tags: done.tags.map(({ backupId, tag }) => `${backupId}=${tag}`), locks: done.locks }] as const;
   });
-  // What was settled before was measured before.
-  if (outcome === 'verified' || wasPending(settled, receipt)) {
-    measure(run.deps.telemetry, receipt);
-  }
   return {
     outcome,
     backupId: receipt.backupId,
@@ -420,10 +470,6 @@ async function finish(
     class: receipt.class,
     findings: receipt.findings.map(({ finding }) => finding),
   };
-}
-
-function wasPending({ tags }: Settled, { backupId }: Receipt): boolean {
-  return tags.some((tag) => tag.backupId === backupId);
 }
 
 function measure(telemetry: Telemetry, receipt: Receipt): void {
@@ -440,9 +486,26 @@ function measure(telemetry: Telemetry, receipt: Receipt): void {
   }
 }
 
-/** Says why, tags the version, and throws. */
-async function refuse(run: Run, version: ObjectVersion, reasons: readonly Reason[]): Promise<never> {
+function nameOf({ deps }: Run, { key, versionId }: ObjectVersion): string {
+  return `s3://${deps.store.bucket}/${key} version ${versionId}`;
+}
+
+// What a version may carry that is tagged `failed`: anything else says that it was proven.
+const UNPROVEN: readonly (string | undefined)[] = [undefined, 'pending', 'failed'];
+
+/** Says why, tags the version, and throws; unless another run has proven this very version in the meantime. */
+async function refuse(
+  run: Run,
+  target: Target,
+  reasons: readonly Reason[],
+  starts: readonly TimelineStart[],
+): Promise<VerifyOutcome> {
   const { store, telemetry } = run.deps;
+  const { version } = target;
+  const { receipt } = await findReceipt(run.deps, run.backupId);
+  if (receipt !== undefined && isOf(receipt, version)) {
+    return finish(run, target, receipt, starts, 'known');
+  }
   const sentences = reasons.map(({ reason, sentence }) => `${reason}: ${sentence}`);
   telemetry.measure('Verified', MetricUnit.Count, 0);
   telemetry.measure('VerifyFailed', MetricUnit.Count, 1);
@@ -458,7 +521,13 @@ async function refuse(run: Run, version: ObjectVersion, reasons: readonly Reason
     reasons: sentences,
     requestId: run.invocation.requestId,
   });
-  // Before the throw: its retry would come to the same.
+  const tag = await getRetentionTag(store, version);
+  if (!UNPROVEN.includes(tag)) {
+    throw new VerificationFailedError(nameOf(run, version), [
+      ...sentences,
+      `proven-before: the tag '${String(tag)}' says that this version was proven, and stays; its receipt cannot be trusted now: if the receipt key was replaced, give the old one back as existingReceiptKeyArn`,
+    ]);
+  }
   await putRetentionTag(store, version, 'failed');
-  throw new VerificationFailedError(`s3://${store.bucket}/${version.key} version ${version.versionId}`, sentences);
+  throw new VerificationFailedError(nameOf(run, version), sentences);
 }

@@ -323,7 +323,7 @@ describe('the proof of a backup', () => {
     const publicKeyPem = await receiptPublicKey();
     const { schema, key, versionId, sha256, identity } = receipt;
     const payload = JSON.stringify(
-      inOrder({ schema, bucket: receipt.bucket, key, versionId, sha256, identity, receiptSha256 }),
+      inOrder({ type: 'receipt', schema, bucket: receipt.bucket, key, versionId, sha256, identity, receiptSha256 }),
     );
     const signatureBase64 = metadata['receipt-signature'] ?? '';
     const dir = join(lab.dir, 'signature');

@@ -92,6 +92,7 @@ test('what is signed is the object, the snapshot, the identity and the exact byt
     'receiptSha256',
     'schema',
     'sha256',
+    'type',
     'versionId',
   ]);
   expect(world.kmsMock.commandCalls(SignCommand)[0]?.args[0].input).toMatchObject({

@@ -112,8 +112,12 @@ test.each<[string, Partial<Identity>, Partial<Identity>, string[]]>([
   ['another UID and another CA', { kubeSystemUid: 'uid-2', etcdCaSha256: 'b' }, {}, [...CHANGED, ...CHANGED]],
   ["another service account key, which is not the cluster's identity", { saPubSha256: 'b' }, {}, []],
 ])('a cluster with %s', (_, now, before, reasons) => {
-  const previous = { backupId: '20261120T140000Z', identity: { ...identity, ...before } };
-  expect(words(checkIdentity({ ...identity, ...now }, previous))).toEqual(reasons);
+  const { kubeSystemUid, etcdCaSha256 } = { ...identity, ...before };
+  const previous = { backupId: '20261120T140000Z', knownIdentity: { kubeSystemUid, etcdCaSha256 } };
+  const found = checkIdentity({ ...identity, ...now }, previous);
+  expect(words(found)).toEqual(reasons);
+  // The UID comes out of etcd, and these go into logs.
+  expect(JSON.stringify(found)).not.toMatch(/uid-/);
 });
 
 const revisions = (revision: number, compactedRevision: number | null) => ({
@@ -138,7 +142,7 @@ test.each([
   [{ identity: true, revision: false }, ['identity-changed']],
   [{ identity: false, revision: false }, []],
 ])('as far as comparable is %j, another cluster with an older revision is refused for %j', (comparable, reasons) => {
-  const previous = { backupId: '20261120T140000Z', identity, snapshot: revisions(5, null) };
+  const previous = { backupId: '20261120T140000Z', knownIdentity: identity, snapshot: revisions(5, null) };
   const now = { identity: { ...identity, kubeSystemUid: 'uid-2' }, facts: revisions(4, null) };
   expect(words(checkAgainst(previous as never, now, comparable))).toEqual(reasons);
 });

@@ -1,4 +1,9 @@
-import { GetObjectCommand, GetObjectTaggingCommand, PutObjectTaggingCommand } from '@aws-sdk/client-s3';
+import {
+  GetObjectCommand,
+  GetObjectTaggingCommand,
+  PutObjectRetentionCommand,
+  PutObjectTaggingCommand,
+} from '@aws-sdk/client-s3';
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -80,7 +85,7 @@ describe('a sound backup', () => {
         RECEIPT_KEY,
         createHash('sha256')
           .update(
-            `{"bucket":"lab-backups","identity":${JSON.stringify(sorted(receipt.identity))},"key":"snapshots/${A}.db.zst","receiptSha256":"${sha256(object?.bytes as Buffer)}","schema":1,"sha256":"${sha256(fileOf(A))}","versionId":"${stored.versionId}"}`,
+            `{"bucket":"lab-backups","identity":${JSON.stringify(sorted(receipt.identity))},"key":"snapshots/${A}.db.zst","receiptSha256":"${sha256(object?.bytes as Buffer)}","schema":1,"sha256":"${sha256(fileOf(A))}","type":"receipt","versionId":"${stored.versionId}"}`,
           )
           .digest(),
       ).toString('base64'),
@@ -278,7 +283,7 @@ describe('a backup that is not what it has to be is tagged failed, with every re
     const put = world.backup(B, { result: { revision: 100 } });
     await expect(world.verify(put.event)).rejects.toThrow(
       failed(
-        /^identity-changed: UID of the namespace kube-system: got uid-2, expected uid-1, as in the receipt of 20261120T14/,
+        /^identity-changed: UID of the namespace kube-system: got another, expected the one in the receipt of 20261120T14/,
         /^revision-went-back: revision: got 100, expected at least 123456/,
       ),
     );
@@ -288,6 +293,28 @@ describe('a backup that is not what it has to be is tagged failed, with every re
 });
 
 describe('trouble that says nothing about the snapshot leaves it pending', () => {
+  test('a signed announcement is of a version that this function does not read', async () => {
+    const { event, stored } = world.backup(A, { announcement: { schema: 2 as 1 } });
+    await expect(world.verify(event)).rejects.toMatchObject({
+      name: 'AnnouncementVersionError',
+      message: expect.stringMatching(/deploy the newest version, and verify the backup again/) as unknown,
+    });
+    expect([stored.tag, world.measured]).toEqual(['pending', {}]);
+  });
+
+  test('S3 does not say what it computed, and says it later', async () => {
+    const { event, stored } = world.backup(A);
+    const { checksum } = stored;
+    stored.checksum = undefined;
+    await expect(world.verify(event)).rejects.toMatchObject({
+      name: 'StoreError',
+      message: expect.stringMatching(/got no x-amz-checksum-sha256/) as unknown,
+    });
+    expect(stored.tag).toBe('pending');
+    stored.checksum = checksum;
+    await expect(world.verify(event)).resolves.toMatchObject({ outcome: 'verified' });
+  });
+
   test('KMS is down', async () => {
     const { event, stored } = world.backup(A);
     world.kmsDown = true;
@@ -352,11 +379,141 @@ describe('the same event again', () => {
     expect(world.tags).toEqual({ [A]: 'latest' });
   });
 
-  test('after a refusal comes to the same refusal', async () => {
+  test('after a refusal is refused without another download; by hand it is verified again', async () => {
     const { event } = world.backup(A, { result: { hash: 1 } });
     await expect(world.verify(event)).rejects.toThrow(failed(/^hash: /));
-    await expect(world.verify(event)).rejects.toThrow(failed(/^hash: /));
-    expect(world.tags).toEqual({ [A]: 'failed' });
+    const { reads } = world;
+    await expect(world.verify(event)).rejects.toThrow(failed(/^refused-before: .*\{"backupId": "20261120T140000Z"\}/));
+    expect([world.reads, world.measured['VerifyFailed']]).toEqual([reads, [1]]);
+
+    await expect(world.verify({ backupId: A })).rejects.toThrow(failed(/^hash: /));
+    expect(world.reads).toBe(reads + 1);
+    world.reader = () => snapshotFacts({ hash: 1 });
+    await expect(world.verify({ backupId: A })).resolves.toMatchObject({ outcome: 'verified' });
+    expect(world.tags).toEqual({ [A]: 'latest' });
+  });
+});
+
+describe('what is proven is never tagged failed', () => {
+  test('by a run that began before another one had proven it', async () => {
+    await world.verify(world.backup(A).event);
+    const { event } = world.backup(B);
+    // In the middle of this run, another delivery of the event proves the version.
+    const provenMeanwhile = async () => {
+      world.change = {};
+      await world.verify(event);
+      return snapshotFacts({ hash: 1 });
+    };
+    world.change = { readSnapshot: provenMeanwhile as never };
+    await expect(world.verify(event)).resolves.toMatchObject({ outcome: 'known', backupId: B });
+    expect(world.tags).toEqual({ [A]: 'monthly', [B]: 'latest' });
+    expect(world.writes).not.toContain(`tag ${B}=failed`);
+  });
+
+  test('when its receipt and its announcement cannot be trusted any more', async () => {
+    const { event } = world.backup(A);
+    await world.verify(event);
+    await world.verify(world.backup(B).event);
+    world.change = {
+      receiptKeyArn: 'arn:aws:kms:us-east-1:000000000000:key/another',
+      announcementKeyArn: 'arn:aws:kms:us-east-1:000000000000:key/another-one',
+    };
+    for (const again of [event, { backupId: A }]) {
+      await expect(world.verify(again)).rejects.toThrow(
+        failed(/^unsigned: /, /^proven-before: the tag 'monthly' says that this version was proven, and stays/),
+      );
+    }
+    expect(world.tags).toEqual({ [A]: 'monthly', [B]: 'latest' });
+  });
+
+  test('when only its announcement is gone: its receipt says enough', async () => {
+    await world.verify(world.backup(A).event);
+    world.change = { announcementKeyArn: 'arn:aws:kms:us-east-1:000000000000:key/another' };
+    await expect(world.verify({ backupId: A })).resolves.toMatchObject({ outcome: 'known' });
+    expect(world.tags).toEqual({ [A]: 'latest' });
+  });
+});
+
+describe('history', () => {
+  test('that begins anew with another receipt key is a finding, and does not read receipts without end', async () => {
+    for (let hour = 0; hour < 60; hour++) {
+      world.put(
+        `receipts/20261118T${String(hour % 24).padStart(2, '0')}${String(hour).padStart(2, '0')}00Z.json`,
+        Buffer.from('{}'),
+        {},
+      );
+    }
+    const { event } = world.backup(A);
+    await expect(world.verify(event)).resolves.toMatchObject({ outcome: 'verified', findings: ['receipt-untrusted'] });
+    const receipts = world.s3Mock
+      .commandCalls(GetObjectCommand)
+      .filter(({ args }) => args[0].input.Key?.startsWith('receipts/') === true);
+    expect(receipts.length).toBeLessThan(60);
+  });
+
+  test('is held against what was known last, past backups that do not know who they are', async () => {
+    await world.verify(world.backup(A).event);
+    const { kubernetes } = snapshotFacts();
+    world.reader = () =>
+      snapshotFacts({ kubernetes: { ...kubernetes, kubeSystemUid: null, kubeSystemEncrypted: true } });
+    await world.verify(world.backup(B).event);
+    expect(world.receipt(B)).toMatchObject({
+      identity: { kubeSystemUid: null },
+      knownIdentity: { kubeSystemUid: 'uid-1' },
+      compared: { identity: true, revision: true },
+    });
+    world.reader = () => snapshotFacts({ kubernetes: { ...kubernetes, kubeSystemUid: 'uid-2' } });
+    await expect(world.verify(world.backup(C).event)).rejects.toThrow(failed(/^identity-changed: /));
+  });
+
+  test('that a later backup contradicts is a finding of the earlier one', async () => {
+    world.reader = () => snapshotFacts({ revision: 100, mvcc: { tombstones: 0, compactedRevision: null } });
+    await world.verify(world.backup(B, { result: { revision: 100, liveRevision: 100 } }).event);
+    world.reader = () => snapshotFacts();
+    await expect(world.verify(world.backup(A).event)).resolves.toMatchObject({
+      outcome: 'verified',
+      findings: ['revision-went-back'],
+    });
+  });
+
+  test('of which nothing was compared does not say that it was', async () => {
+    await world.verify(world.backup(A).event);
+    expect(world.receipt(A).compared).toEqual({ identity: false, revision: false });
+    world.change = { acknowledgedTimelines: [B] };
+    await world.verify(world.backup(B).event);
+    expect(world.receipt(B)).toMatchObject({ previous: A, compared: { identity: false, revision: false } });
+  });
+});
+
+describe('a lock or tag that is refused', () => {
+  const denied = (what: typeof PutObjectRetentionCommand | typeof PutObjectTaggingCommand, id: string) => {
+    world.s3Mock
+      .on(what as typeof PutObjectTaggingCommand, { Key: `snapshots/${id}.db.zst` })
+      .rejects(Object.assign(new Error('denied'), { name: 'AccessDenied', $metadata: { httpStatusCode: 403 } }));
+  };
+
+  test('keeps no other backup from its own, is told at the end, and hides not that this one is proven', async () => {
+    await world.verify(world.backup(A).event);
+    const onDemand = world.backup(B, { trigger: { kind: 'on-demand', reason: null, keepDays: 90 } });
+    await world.verify(onDemand.event);
+    onDemand.stored.lock = undefined;
+    denied(PutObjectRetentionCommand, B);
+    const { event } = world.backup(C);
+    await expect(world.verify(event)).rejects.toMatchObject({
+      name: 'SettleError',
+      message: expect.stringMatching(
+        /tags and locks of 1 versions: got StoreError: PutObjectRetention .*20261120T15/,
+      ) as unknown,
+    });
+    expect(world.tags).toEqual({ [A]: 'monthly', [B]: 'latest', [C]: 'latest' });
+    expect(world.measured['Verified']).toEqual([1, 1, 1]);
+  });
+
+  test('of the newest leaves the one before it latest', async () => {
+    await world.verify(world.backup(A).event);
+    denied(PutObjectTaggingCommand, B);
+    await expect(world.verify(world.backup(B).event)).rejects.toMatchObject({ name: 'SettleError' });
+    expect(world.tags).toEqual({ [A]: 'latest', [B]: 'pending' });
   });
 });
 

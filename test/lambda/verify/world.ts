@@ -84,7 +84,7 @@ interface Stored {
   readonly metadata: Record<string, string>;
   readonly isDeleteMarker: boolean;
   /** Base64. */
-  readonly checksum: string | undefined;
+  checksum: string | undefined;
   tag: string | undefined;
   lock: Date | undefined;
 }
