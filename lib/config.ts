@@ -1,7 +1,7 @@
 import { Duration } from 'aws-cdk-lib';
 import * as z from 'zod';
 import { BACKUP_ID_PATTERN } from '../lambda/shared/backup-id';
-import { type Keep, keptDays, type RetentionClass, RETENTIONS } from '../lambda/shared/retention';
+import { type Keep, keptDays, MAX_KEPT, type RetentionClass, RETENTIONS } from '../lambda/shared/retention';
 import { shortestInterval } from './schedule-expression';
 
 /** One cluster to back up. Only `name` and `controlPlaneTags` are required; every default lives in this file. */
@@ -71,22 +71,23 @@ export interface ClusterEntry {
   readonly monthlyStorageClass?: 'STANDARD_IA' | 'GLACIER_IR';
 
   /**
-   * Default Object Lock (governance) of every object in the bucket, in days. Verify locks a proven backup for as long as its class is kept.
+   * Default Object Lock (governance) of every object in the bucket, in days: also of announcements, and of what is pending or failed, none of
+   * which expires before. Verify locks a proven backup for as long as its class is kept.
    *
-   * @default - as long as the hourly class is kept, in whole days
+   * @default - as long as the hourly class is kept, in whole days, but no longer than on-demand and pre-restore backups are
    */
   readonly lockDays?: number;
 
   /**
    * Backup ids from which on backups are held only against each other: after a restore that was done by hand, a rebuilt cluster or a new CA.
-   * At most 50.
+   * At most 50. One in the future counts from then on.
    *
    * @default - none: a backup whose identity or revision does not follow from the last one is not verified
    */
   readonly acknowledgedTimelines?: readonly string[];
 
   /**
-   * A backup that has this many percent fewer live keys than the last one has the finding `keys-lost`.
+   * 1 to 99. A backup that has this many percent fewer live keys than the last one has the finding `keys-lost`.
    *
    * @default - 20
    */
@@ -117,7 +118,9 @@ export interface ClusterEntry {
   readonly acknowledgedTools?: readonly string[];
 
   /**
-   * Name of a bucket to use instead of a new one; `lib/store.ts` says what it must have. One cluster's only.
+   * Name of a bucket to use instead of a new one; `lib/store.ts` says what it must have. One cluster's only. Needs
+   * `existingAnnouncementKeyArn` and `existingReceiptKeyArn`: what other keys signed would not be trusted any more. What is in it can be read
+   * only with `existingSnapshotKeyArn`.
    *
    * @default - the stack creates a bucket, and keeps it when the stack is deleted
    */
@@ -131,7 +134,7 @@ export interface ClusterEntry {
   readonly existingSnapshotKeyArn?: string;
 
   /**
-   * ARN of an ECC_NIST_P256 signing key to sign announcements with instead of a new one.
+   * ARN of an ECC_NIST_P256 signing key to sign announcements with instead of a new one. Never one that signs receipts.
    *
    * @default - the stack creates a key, and keeps it when the stack is deleted
    */
@@ -228,6 +231,7 @@ const ACKNOWLEDGED_TIMELINES_LIMIT = 50;
 const ACKNOWLEDGED_TIMELINES_EXPECTED = `a list of at most ${String(ACKNOWLEDGED_TIMELINES_LIMIT)} backup ids`;
 
 const MINUTES_PER_DAY = 24 * 60;
+// Ten years; a lock cannot be taken back. No field goes beyond MAX_KEPT, which is all that the verify function takes.
 const LONGEST_DAYS = 3650;
 
 /** Age at which a monthly backup moves to its storage class: the least that S3 takes for STANDARD_IA. */
@@ -291,7 +295,7 @@ const SCHEDULE_EXPECTED = `cron(minutes hours day-of-month month day-of-week yea
 
 const KEEP = z.strictObject(
   {
-    hourlyHours: wholeNumber({ min: 0, max: LONGEST_DAYS * 24 }).default(48),
+    hourlyHours: wholeNumber({ min: 0, max: MAX_KEPT }).default(48),
     dailyDays: wholeNumber({ min: 0, max: LONGEST_DAYS }).default(7),
     weeklyWeeks: wholeNumber({ min: 0, max: Math.floor(LONGEST_DAYS / 7) }).default(4),
     monthlyMonths: wholeNumber({ min: 0, max: Math.floor(LONGEST_DAYS / 31) }).default(6),
@@ -345,7 +349,8 @@ const clusterEntry = z
         .array(z.string(BACKUP_ID).refine(isBackupId, BACKUP_ID), ACKNOWLEDGED_TIMELINES_EXPECTED)
         .refine((ids) => ids.length <= ACKNOWLEDGED_TIMELINES_LIMIT, ACKNOWLEDGED_TIMELINES_EXPECTED)
         .default([]),
-      keysLostPercent: wholeNumber({ min: 1, max: 100 }).default(20),
+      // More than 100 % cannot be lost, so with 100 the finding would never come.
+      keysLostPercent: wholeNumber({ min: 1, max: 99 }).default(20),
       diskLimitPercent: wholeNumber({ min: 10, max: 95 }).default(80),
       acknowledgedMembers: wholeNumber({ min: 1, max: 99 }).optional(),
       acknowledgedTools: z
@@ -375,12 +380,11 @@ const clusterEntry = z
   )
   .check((context) => {
     context.issues.push(
-      ...[...retentionProblems(context.value), ...replicaProblems(context.value)].map(({ path, input, message }) => ({
-        code: 'custom' as const,
-        path: [...path],
-        input,
-        message,
-      })),
+      ...[
+        ...retentionProblems(context.value),
+        ...adoptionProblems(context.value),
+        ...replicaProblems(context.value),
+      ].map(({ path, input, message }) => ({ code: 'custom' as const, path: [...path], input, message })),
     );
     // The interval limits both ages: an older trigger would start beside, or after, the one that follows it.
     const interval = shortestInterval(context.value.schedule);
@@ -413,6 +417,13 @@ const SCHEDULED_CLASSES = [
   { name: 'daily', field: 'dailyDays', unitMinutes: MINUTES_PER_DAY, unit: 'days' },
   { name: 'weekly', field: 'weeklyWeeks', unitMinutes: 7 * MINUTES_PER_DAY, unit: 'weeks' },
   { name: 'monthly', field: 'monthlyMonths', unitMinutes: 31 * MINUTES_PER_DAY, unit: 'months of 31 days' },
+] as const;
+
+/** The classes that may be shorter than all others: the default lock must not outlive them. */
+const LOCKED_BY_DEFAULT = [
+  { name: 'hourly', field: 'hourlyHours', what: 'the whole days for which hourly backups are kept' },
+  { name: 'on-demand', field: 'onDemandDays', what: 'for which on-demand backups are kept' },
+  { name: 'pre-restore', field: 'preRestoreDays', what: 'for which pre-restore backups are kept' },
 ] as const;
 
 /** Settings of retention that fight each other. */
@@ -450,13 +461,15 @@ function retentionProblems(entry: {
   }
 
   // Lifecycle deletes nothing that is locked: it would be kept, and paid for, longer than keep says.
-  const hourlyDays = keptDays('hourly', keep);
-  if (lockDays !== undefined && lockDays > hourlyDays) {
-    problems.push({
-      path: ['lockDays'],
-      input: lockDays,
-      message: `at most ${String(hourlyDays)}, the whole days for which hourly backups are kept: what is locked does not expire; keep.hourlyHours sets that`,
-    });
+  for (const { name, field, what } of LOCKED_BY_DEFAULT) {
+    const days = keptDays(name, keep);
+    if (lockDays !== undefined && lockDays > days) {
+      problems.push({
+        path: ['lockDays'],
+        input: lockDays,
+        message: `at most ${String(days)}, ${what}: what is locked does not expire; keep.${field} sets that`,
+      });
+    }
   }
 
   if (monthlyStorageClass !== undefined) {
@@ -470,6 +483,31 @@ function retentionProblems(entry: {
     }
   }
   return problems;
+}
+
+/** What is in a bucket already is of no use without the keys that signed it. */
+function adoptionProblems(entry: {
+  readonly existingBucketName?: string | undefined;
+  readonly existingAnnouncementKeyArn?: string | undefined;
+  readonly existingReceiptKeyArn?: string | undefined;
+}): Problem[] {
+  if (entry.existingBucketName === undefined) {
+    return [];
+  }
+  return (
+    [
+      ['existingAnnouncementKeyArn', 'announcements'],
+      ['existingReceiptKeyArn', 'receipts'],
+    ] as const
+  ).flatMap(([field, what]) =>
+    entry[field] === undefined
+      ? {
+          path: [field],
+          input: undefined,
+          message: `its own key, as existingBucketName is given: the ${what} in this bucket are signed with it, and none of them would be trusted any more; for a bucket that is empty, a new ECC_NIST_P256 key for SIGN_VERIFY`,
+        }
+      : [],
+  );
 }
 
 function replicaProblems(entry: {
@@ -580,10 +618,29 @@ export function readClusters(entries: readonly ClusterEntry[]): Cluster[] {
       positionOfBucket.set(bucket, position);
     }
   }
+  problems.push(...sharedKeyProblems(entries));
   if (problems.length > 0) {
     throw new ConfigError(problems);
   }
   return clusters;
+}
+
+/** Whoever signs announcements, in this cluster or another, must not sign receipts: only those say that a backup was proven. */
+function sharedKeyProblems(entries: readonly unknown[]): string[] {
+  const ownerOf = new Map<string, string>();
+  for (const [position, entry] of entries.entries()) {
+    const key = textOf(entry, 'existingReceiptKeyArn');
+    if (key !== undefined) {
+      ownerOf.set(key, clusterLabel(entry, position));
+    }
+  }
+  return entries.flatMap((entry, position) => {
+    const key = textOf(entry, 'existingAnnouncementKeyArn');
+    const owner = key === undefined ? undefined : ownerOf.get(key);
+    return owner === undefined
+      ? []
+      : `${clusterLabel(entry, position)}.existingAnnouncementKeyArn: got ${show(key)}, expected a key that is not the existingReceiptKeyArn of ${owner}: the backup role could sign receipts with it`;
+  });
 }
 
 const replicaEntry = z.strictObject(
@@ -654,7 +711,7 @@ function withDerivedDefaults(entry: CheckedEntry): Cluster {
   const half = Math.floor((shortestInterval(entry.schedule) ?? MINUTES_PER_DAY) / 2);
   return {
     ...definedOnly(rest),
-    lockDays: lockDays ?? keptDays('hourly', entry.keep),
+    lockDays: lockDays ?? Math.min(...LOCKED_BY_DEFAULT.map(({ name }) => keptDays(name, entry.keep))),
     maximumEventAge: maximumEventAge ?? Duration.minutes(Math.min(half, DEFAULT_MAXIMUM_EVENT_AGE_MINUTES)),
   };
 }
@@ -666,7 +723,10 @@ function definedOnly<T extends object>(value: T): Defined<T> {
   return Object.fromEntries(Object.entries(value).filter(([, field]) => field !== undefined)) as Defined<T>;
 }
 
-function textOf(entry: unknown, field: 'name' | 'existingBucketName'): string | undefined {
+function textOf(
+  entry: unknown,
+  field: 'name' | 'existingBucketName' | 'existingAnnouncementKeyArn' | 'existingReceiptKeyArn',
+): string | undefined {
   const value = valueAt(entry, [field]);
   return typeof value === 'string' && value !== '' ? value : undefined;
 }

@@ -8,8 +8,6 @@ import { type Cluster, placeOf, type ReplicaTarget } from './config';
 import { acknowledgeWildcard } from './wildcard';
 
 const RULE_ID = 'replica';
-// Most objects are there within 15 minutes; large ones may take hours.
-const LATENCY_LIMIT = Duration.hours(3);
 
 /** Name of the role that S3 replicates with: fixed, so that the other account can name it before it is there. */
 export function replicationRoleName(clusterName: string): string {
@@ -27,6 +25,9 @@ export interface ReplicationProps {
 /**
  * Has S3 copy everything in the bucket to the replica: objects, their tags and their locks. Not delete markers, and not what was there
  * before. What of it fails is an alarm: S3 tries it no more, and expires neither that version nor anything else of a pending one.
+ *
+ * That is the one replication metric that S3 publishes in the region of the source; latency and what is pending it publishes in that of
+ * the replica (https://docs.aws.amazon.com/AmazonS3/latest/userguide/repl-metrics.html), where no alarm of this stack can be.
  */
 export class Replication extends Construct {
   constructor(scope: Construct, id: string, props: ReplicationProps) {
@@ -97,31 +98,19 @@ export class Replication extends Construct {
     };
     (bucket.node.defaultChild as CfnBucket).replicationConfiguration = configuration;
 
-    const metric = (metricName: string, statistic: string) =>
-      new Metric({
+    new Alarm(this, 'Failed', {
+      alarmDescription: `S3 could not copy a backup to the replica. It does not try that one again, and does not expire it here: the bill grows. Cluster ${cluster.name}, account ${account}. Runbook: docs/retention.md, "When replication fails".`,
+      metric: new Metric({
         namespace: 'AWS/S3',
-        metricName,
-        statistic,
+        metricName: 'OperationsFailedReplication',
+        statistic: 'Sum',
         period: Duration.minutes(5),
         dimensionsMap: { SourceBucket: bucket.bucketName, DestinationBucket: replica.bucketName, RuleId: RULE_ID },
-      });
-    const where = `Cluster ${cluster.name}, account ${account}. Runbook: docs/retention.md, "When replication fails".`;
-    new Alarm(this, 'Failed', {
-      alarmDescription: `S3 could not copy a backup to the replica. It does not try that one again, and does not expire it here: the bill grows. ${where}`,
-      metric: metric('OperationsFailedReplication', 'Sum'),
+      }),
       threshold: 0,
       comparisonOperator: ComparisonOperator.GREATER_THAN_THRESHOLD,
       evaluationPeriods: 1,
       // A count of errors: no data is no error.
-      treatMissingData: TreatMissingData.NOT_BREACHING,
-    });
-    new Alarm(this, 'Behind', {
-      alarmDescription: `The replica is more than ${String(LATENCY_LIMIT.toHours())} hours behind. Were this account lost now, so would be the backups since. ${where}`,
-      metric: metric('ReplicationLatency', 'Maximum'),
-      threshold: LATENCY_LIMIT.toSeconds(),
-      comparisonOperator: ComparisonOperator.GREATER_THAN_THRESHOLD,
-      evaluationPeriods: 3,
-      // Between two backups nothing is under way, and S3 says nothing; that no backup comes at all is not for this alarm to find.
       treatMissingData: TreatMissingData.NOT_BREACHING,
     });
   }

@@ -104,7 +104,7 @@ const WRITE_ACTIONS = ['s3:PutObject', ...TAG_ACTIONS];
  * Each of the four can be adopted instead, for instance after the stack was deleted, which keeps them. The stack changes nothing on what
  * it adopts, so its owner sees to the following.
  *
- * - Bucket: versioning, Object Lock with a default retention of `lockDays`, all public access blocked, Bucket Key off (a put would have
+ * - Bucket: versioning, Object Lock with a default retention of `lockDays` in governance mode, all public access blocked, Bucket Key off (a put would have
  *   the wrong encryption context and be denied), events to EventBridge (without them nothing is ever verified), the lifecycle rules of
  *   this file, one for each value of the tag `retention` but `latest`, and a bucket policy with the statements of the output
  *   `BucketPolicy`. Rules and policy follow `keep`: when that changes, they have to. Its replication is its owner's.
@@ -190,7 +190,9 @@ export class Store extends Construct {
    */
   grantHead(role: IRole, prefixes: readonly Prefix[]): void {
     this.allow(role, prefixes, ['s3:GetObject']);
-    this.allowList(role, prefixes, 's3:ListBucket');
+    // IfExists: a GET or HEAD carries no prefix, and for a missing key S3 answers 403 instead of 404 to who may not list, which the
+    // handlers would take for a lost right. The price: the role may list all keys, by leaving the prefix out.
+    this.allowList(role, prefixes, 's3:ListBucket', 'StringLikeIfExists');
   }
 
   private keep(role: IRole, prefix: Prefix): void {
@@ -202,16 +204,17 @@ export class Store extends Construct {
     this.keeper = { role, prefix };
   }
 
-  private allowList(role: IRole, prefixes: readonly Prefix[], action: 's3:ListBucket' | 's3:ListBucketVersions'): void {
+  private allowList(
+    role: IRole,
+    prefixes: readonly Prefix[],
+    action: 's3:ListBucket' | 's3:ListBucketVersions',
+    operator: 'StringLike' | 'StringLikeIfExists',
+  ): void {
     role.addToPrincipalPolicy(
       new PolicyStatement({
         actions: [action],
         resources: [this.bucket.bucketArn],
-        conditions: {
-          // IfExists: a GET or HEAD carries no prefix, and for a missing key S3 answers 403 instead of 404 to who may not list, which
-          // the handlers would take for a lost right. The price: the role may list all keys, by leaving the prefix out.
-          StringLikeIfExists: { 's3:prefix': prefixes.map((prefix) => `${prefix}/*`) },
-        },
+        conditions: { [operator]: { 's3:prefix': prefixes.map((prefix) => `${prefix}/*`) } },
       }),
     );
   }
@@ -243,12 +246,12 @@ export class Store extends Construct {
 
   /** Allows a role to see all versions and delete markers under these prefixes. */
   grantListVersions(role: IRole, prefixes: readonly Prefix[]): void {
-    this.allowList(role, prefixes, 's3:ListBucketVersions');
+    this.allowList(role, prefixes, 's3:ListBucketVersions', 'StringLike');
   }
 
-  /** Allows a role to get objects under these prefixes by version; to read them it also needs `grantDecrypt`. */
+  /** Allows a role to get and head objects under these prefixes by version, and by that only; to read them it also needs `grantDecrypt`. */
   grantGetVersions(role: IRole, prefixes: readonly Prefix[]): void {
-    this.allow(role, prefixes, ['s3:GetObject', 's3:GetObjectVersion']);
+    this.allow(role, prefixes, ['s3:GetObjectVersion']);
   }
 
   /** Allows a role to have S3 decrypt objects under these prefixes. */
@@ -388,6 +391,17 @@ export class Store extends Construct {
           resources: [objects],
           conditions: { Null: { 's3:ExistingObjectTag/retention': 'false' }, ...butBy(this.keeper?.role) },
         }),
+        // Whatever goes wrong with the one role that tags: what carries anything else is proven, and does not expire as failed. Null,
+        // because an operator with Not also holds for a tag that is not there.
+        deny('DenyFailedOfProven', {
+          actions: TAG_ACTIONS,
+          resources: [objects],
+          conditions: {
+            StringEquals: { 's3:RequestObjectTag/retention': 'failed' },
+            StringNotEquals: { 's3:ExistingObjectTag/retention': ['pending', 'failed'] },
+            Null: { 's3:ExistingObjectTag/retention': 'false' },
+          },
+        }),
         // Who locks what is about to expire has it paid for; a default lock needs no right. A PUT with a lock of its own needs this too.
         deny('DenyOtherLocks', {
           actions: ['s3:PutObjectRetention'],
@@ -401,6 +415,12 @@ export class Store extends Construct {
           conditions: {
             NumericGreaterThan: { 's3:object-lock-remaining-retention-days': String(longestDays(cluster)) },
           },
+        }),
+        // Nobody could end it, whatever its date.
+        deny('DenyComplianceLocks', {
+          actions: ['s3:PutObject', 's3:PutObjectRetention'],
+          resources: [objects],
+          conditions: { StringEquals: { 's3:object-lock-mode': 'COMPLIANCE' } },
         }),
         // Two locks that have no end: S3 moves the date of an event hold on for as long as it lasts.
         deny('DenyEventHolds', {

@@ -47,9 +47,10 @@ export class Verify extends Construct {
     });
 
     const { role } = this.service;
+    // When a restore was is in the name of its record; what is in that is for others.
     store.grantListVersions(role, ['snapshots', 'announcements', 'receipts', 'restores']);
-    store.grantGetVersions(role, ['snapshots', 'announcements', 'receipts', 'restores']);
-    store.grantDecrypt(role, ['snapshots', 'announcements', 'receipts', 'restores']);
+    store.grantGetVersions(role, ['snapshots', 'announcements', 'receipts']);
+    store.grantDecrypt(role, ['snapshots', 'announcements', 'receipts']);
     store.grantPut(role, ['receipts']);
     store.grantRetag(role, { prefix: 'snapshots', retentions: RETENTIONS.filter((tag) => tag !== 'pending') });
     store.grantLock(role, 'snapshots');

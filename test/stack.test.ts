@@ -79,6 +79,8 @@ describe('the stack', () => {
       region: 'eu-central-1',
       existingBucketName: 'kept-backups',
       existingSnapshotKeyArn: 'arn:aws:kms:eu-central-1:111122223333:key/11111111-2222-3333-4444-555555555555',
+      existingAnnouncementKeyArn: 'arn:aws:kms:eu-central-1:111122223333:key/66666666-7777-8888-9999-000000000000',
+      existingReceiptKeyArn: 'arn:aws:kms:eu-central-1:111122223333:key/99999999-7777-8888-9999-000000000000',
     });
     expect(() => app.synth()).not.toThrow();
   });
@@ -216,6 +218,19 @@ describe('no role', () => {
         },
       ],
     ]);
+    // Nor that of verify, once it is proven.
+    expect(bucketPolicy(template).Statement).toContainEqual(
+      expect.objectContaining({
+        Effect: 'Deny',
+        Principal: { AWS: '*' },
+        Action: ['s3:PutObjectTagging', 's3:PutObjectVersionTagging'],
+        Condition: {
+          StringEquals: { 's3:RequestObjectTag/retention': 'failed' },
+          StringNotEquals: { 's3:ExistingObjectTag/retention': ['pending', 'failed'] },
+          Null: { 's3:ExistingObjectTag/retention': 'false' },
+        },
+      }),
+    );
     expect(bucketPolicy(template).Statement).toContainEqual(
       expect.objectContaining({
         Effect: 'Deny',

@@ -3,9 +3,9 @@ import { BACKUP_ID_PATTERN } from '../shared/backup-id';
 import { check, wholeNumber } from '../shared/check';
 import { env } from '../shared/env';
 import { EnvironmentError } from '../shared/errors';
-import type { Keep } from '../shared/retention';
+import { type Keep, MAX_KEPT } from '../shared/retention';
 
-const number = wholeNumber(0, 36_500);
+const number = wholeNumber(0, MAX_KEPT);
 const keep = z.strictObject(
   {
     hourlyHours: number,

@@ -7,8 +7,14 @@ import {
   readReplicas,
   type ReplicaEntry,
 } from '../../lib/config';
+import { envKeep } from '../../lambda/verify/settings';
+import { type Keep, MAX_KEPT } from '../../lambda/shared/retention';
 
 const MINIMAL: ClusterEntry = { name: 'prod', controlPlaneTags: { 'k8s.io/role/control-plane': '1' } };
+
+const ANNOUNCEMENT_KEY = 'arn:aws:kms:eu-central-1:111122223333:key/66666666-7777-8888-9999-000000000000';
+const RECEIPT_KEY = 'arn:aws:kms:eu-central-1:111122223333:key/99999999-7777-8888-9999-000000000000';
+const SIGNING_KEYS = { existingAnnouncementKeyArn: ANNOUNCEMENT_KEY, existingReceiptKeyArn: RECEIPT_KEY };
 
 function problemsOf(...entries: unknown[]): readonly string[] {
   try {
@@ -86,6 +92,34 @@ describe('keep', () => {
     [0, 1],
   ])('of %d hours locks by default for %d days, which is how long S3 keeps them', (hourlyHours, days) => {
     expect(readClusters([{ ...MINIMAL, keep: { hourlyHours } }])[0]?.lockDays).toBe(days);
+  });
+
+  test.each([
+    ['on-demand backups', { onDemandDays: 3 }, 3],
+    ['pre-restore backups', { preRestoreDays: 2 }, 2],
+  ])('locks by default for no longer than %s are kept', (_what, change, days) => {
+    expect(readClusters([{ ...MINIMAL, keep: { hourlyHours: 168, ...change } }])[0]?.lockDays).toBe(days);
+  });
+
+  const OFF = { hourlyHours: 0, dailyDays: 0, weeklyWeeks: 0, monthlyMonths: 0 };
+  test.each<[keyof Keep, number]>([
+    ['hourlyHours', MAX_KEPT],
+    ['dailyDays', 3650],
+    ['weeklyWeeks', 521],
+    ['monthlyMonths', 117],
+    ['onDemandDays', 3650],
+    ['preRestoreDays', 3650],
+  ])('with the most of %s, %d, is what the verify function takes too', (field, most) => {
+    const [cluster] = readClusters([{ ...MINIMAL, keep: { ...OFF, [field]: most } }]);
+    process.env['KEEP'] = JSON.stringify(cluster?.keep);
+    try {
+      expect(envKeep()[field]).toBe(most);
+    } finally {
+      delete process.env['KEEP'];
+    }
+    expect(problemsOf({ ...MINIMAL, keep: { ...OFF, [field]: most + 1 } })).toEqual([
+      expect.stringMatching(new RegExp(`^prod\\.keep\\.${field}: got ${String(most + 1)}, .* to ${String(most)}$`)),
+    ]);
   });
 
   test.each<[string, object]>([
@@ -177,6 +211,14 @@ describe('keep', () => {
       ],
     ],
     [
+      'a lock that outlives on-demand and pre-restore backups',
+      { lockDays: 7, keep: { hourlyHours: 168, onDemandDays: 3, preRestoreDays: 6 } },
+      [
+        'prod.lockDays: got 7, expected at most 3, for which on-demand backups are kept: what is locked does not expire; keep.onDemandDays sets that',
+        'prod.lockDays: got 7, expected at most 6, for which pre-restore backups are kept: what is locked does not expire; keep.preRestoreDays sets that',
+      ],
+    ],
+    [
       'a storage class that is none',
       { monthlyStorageClass: 'GLACIER' },
       [`prod.monthlyStorageClass: got "GLACIER", expected 'STANDARD_IA' or 'GLACIER_IR', or nothing for S3 Standard`],
@@ -247,7 +289,7 @@ describe('a replica', () => {
     ],
     [
       'of an adopted bucket',
-      { existingBucketName: 'kept-backups' },
+      { existingBucketName: 'kept-backups', ...SIGNING_KEYS },
       [
         `prod.replica: got ${JSON.stringify(replica)}, expected none with existingBucketName: the stack changes nothing on a bucket that it adopts, so its owner has it replicated`,
       ],
@@ -342,6 +384,42 @@ describe('a replica', () => {
 
   test('that is wrong is said to be in the table of replicas', () => {
     expect(() => readReplicas([{ ...ENTRY, name: 'other' }], [])).toThrow(/^the table of replicas has 1 problem:/);
+  });
+});
+
+describe('an adopted bucket', () => {
+  const WHY =
+    'in this bucket are signed with it, and none of them would be trusted any more; for a bucket that is empty, a new ECC_NIST_P256 key for SIGN_VERIFY';
+
+  test('comes with the keys that signed what is in it', () => {
+    expect(problemsOf({ ...MINIMAL, existingBucketName: 'kept-backups', ...SIGNING_KEYS })).toEqual([]);
+    expect(problemsOf({ ...MINIMAL, existingBucketName: 'kept-backups' })).toEqual([
+      `prod.existingAnnouncementKeyArn: got nothing, expected its own key, as existingBucketName is given: the announcements ${WHY}`,
+      `prod.existingReceiptKeyArn: got nothing, expected its own key, as existingBucketName is given: the receipts ${WHY}`,
+    ]);
+  });
+});
+
+describe('the keys that sign', () => {
+  test('may be adopted for a new bucket, each alone', () => {
+    expect(problemsOf({ ...MINIMAL, existingAnnouncementKeyArn: ANNOUNCEMENT_KEY })).toEqual([]);
+    expect(problemsOf({ ...MINIMAL, existingReceiptKeyArn: RECEIPT_KEY })).toEqual([]);
+  });
+
+  test('are two, or the backup role could sign receipts', () => {
+    expect(
+      problemsOf({ ...MINIMAL, existingAnnouncementKeyArn: RECEIPT_KEY, existingReceiptKeyArn: RECEIPT_KEY }),
+    ).toEqual([
+      `prod.existingAnnouncementKeyArn: got "${RECEIPT_KEY}", expected a key that is not the existingReceiptKeyArn of prod: the backup role could sign receipts with it`,
+    ]);
+  });
+
+  test('are two across clusters as well, in either order', () => {
+    const first = { ...MINIMAL, ...SIGNING_KEYS };
+    const second = { ...MINIMAL, name: 'other', existingAnnouncementKeyArn: RECEIPT_KEY };
+    const problem = `other.existingAnnouncementKeyArn: got "${RECEIPT_KEY}", expected a key that is not the existingReceiptKeyArn of prod: the backup role could sign receipts with it`;
+    expect(problemsOf(first, second)).toEqual([problem]);
+    expect(problemsOf(second, first)).toEqual([problem]);
   });
 });
 
@@ -468,7 +546,12 @@ describe('a wrong field', () => {
       { acknowledgedTimelines: '20261120T140000Z' },
       'prod.acknowledgedTimelines: got "20261120T140000Z", expected a list of at most 50 backup ids',
     ],
-    ['keysLostPercent', { keysLostPercent: 0 }, 'prod.keysLostPercent: got 0, expected a whole number from 1 to 100'],
+    ['keysLostPercent', { keysLostPercent: 0 }, 'prod.keysLostPercent: got 0, expected a whole number from 1 to 99'],
+    [
+      'keysLostPercent',
+      { keysLostPercent: 100 },
+      'prod.keysLostPercent: got 100, expected a whole number from 1 to 99',
+    ],
     [
       'existingReceiptKeyArn',
       { existingReceiptKeyArn: 'alias/receipts' },
@@ -496,7 +579,7 @@ describe('a wrong field', () => {
     ],
     [
       'existingBucketName',
-      { existingBucketName: 'arn:aws:s3:::b' },
+      { existingBucketName: 'arn:aws:s3:::b', ...SIGNING_KEYS },
       'prod.existingBucketName: got "arn:aws:s3:::b", expected a bucket name of 3 to 63 lower case letters, digits, dots and hyphens',
     ],
     [
@@ -550,11 +633,11 @@ describe('the table of clusters', () => {
   });
 
   test('throws an error that prints as that list, without a stack trace in front of it', () => {
-    const error = new ConfigError(['prod.lockDays: got 0, expected a whole number from 1 to 36500']);
+    const error = new ConfigError(['prod.lockDays: got 0, expected a whole number from 1 to 3650']);
     expect(error.stack).toBe(
       [
         'ConfigError: the table of clusters has 1 problem:',
-        '  - prod.lockDays: got 0, expected a whole number from 1 to 36500',
+        '  - prod.lockDays: got 0, expected a whole number from 1 to 3650',
         'correct these in bin/etcd-backup.ts and synthesize again',
       ].join('\n'),
     );
@@ -571,7 +654,7 @@ describe('the table of clusters', () => {
     ['in two accounts', { account: '111122223333' }, { account: '444455556666' }],
     ['in two regions', { region: 'eu-central-1' }, { region: 'us-east-1' }],
   ])('gives no bucket to two clusters, %s', (_where, first, second) => {
-    const shared = { ...MINIMAL, existingBucketName: 'kept-backups' };
+    const shared = { ...MINIMAL, existingBucketName: 'kept-backups', ...SIGNING_KEYS };
     expect(
       problemsOf({ ...shared, ...first }, { ...MINIMAL, name: 'between' }, { ...shared, ...second, name: 'other' }),
     ).toEqual([

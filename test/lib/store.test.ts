@@ -236,10 +236,22 @@ describe('the bucket policy', () => {
       { 's3:RequestObjectTag/retention': 'failed' },
     ],
     [
+      'call a pending snapshot failed',
+      's3:PutObjectVersionTagging',
+      SNAPSHOT,
+      { 's3:ExistingObjectTag/retention': 'pending', 's3:RequestObjectTag/retention': 'failed' },
+    ],
+    [
+      'call a failed snapshot failed again',
+      's3:PutObjectVersionTagging',
+      SNAPSHOT,
+      { 's3:ExistingObjectTag/retention': 'failed', 's3:RequestObjectTag/retention': 'failed' },
+    ],
+    [
       'lock as long as the longest class',
       's3:PutObjectRetention',
       SNAPSHOT,
-      { 's3:object-lock-remaining-retention-days': '186' },
+      { 's3:object-lock-mode': 'GOVERNANCE', 's3:object-lock-remaining-retention-days': '186' },
     ],
     ['put a receipt', 's3:PutObject', `${BUCKET}/receipts/a.json`, PUT],
     [
@@ -347,7 +359,28 @@ describe('the bucket policy', () => {
       { 's3:object-lock-remaining-retention-days': '187' },
     ],
     [
+      'that whatever version of it is the newest is called failed',
+      VERIFY_ROLE,
+      's3:PutObjectTagging',
+      SNAPSHOT,
+      { 's3:ExistingObjectTag/retention': 'latest', 's3:RequestObjectTag/retention': 'failed' },
+    ],
+    [
+      'a lock that nobody could end, by the verify role',
+      VERIFY_ROLE,
+      's3:PutObjectRetention',
+      SNAPSHOT,
+      { 's3:object-lock-mode': 'COMPLIANCE', 's3:object-lock-remaining-retention-days': '2' },
+    ],
+    [
       'a put that brings such a lock along',
+      BACKUP_ROLE,
+      's3:PutObject',
+      SNAPSHOT,
+      { ...PUT, 's3:object-lock-mode': 'COMPLIANCE', 's3:object-lock-remaining-retention-days': '2' },
+    ],
+    [
+      'a put that brings a lock along that is longer than any class',
       BACKUP_ROLE,
       's3:PutObject',
       SNAPSHOT,
@@ -407,6 +440,16 @@ describe('the bucket policy', () => {
       'ExplicitlyDenied',
     );
   });
+
+  test.each(RETENTIONS.filter((retention) => retention !== 'pending' && retention !== 'failed'))(
+    'denies the verify role to call a proven snapshot failed that is called %s',
+    async (existing) => {
+      const context = { 's3:ExistingObjectTag/retention': existing, 's3:RequestObjectTag/retention': 'failed' };
+      await expect(withEveryRight(VERIFY_ROLE, 's3:PutObjectVersionTagging', SNAPSHOT, context)).resolves.toBe(
+        'ExplicitlyDenied',
+      );
+    },
+  );
 
   test('only denies, so that it gives nobody a right', () => {
     expect(new Set(bucketPolicy(template).Statement.map(({ Effect }) => Effect))).toEqual(new Set(['Deny']));

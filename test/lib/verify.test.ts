@@ -10,7 +10,7 @@ const SNAPSHOT_KEY = 'arn:aws:kms:eu-central-1:111122223333:key/SnapshotKey';
 const ANNOUNCEMENT_KEY = 'arn:aws:kms:eu-central-1:111122223333:key/AnnouncementKey';
 const RECEIPT_KEY = 'arn:aws:kms:eu-central-1:111122223333:key/ReceiptKey';
 const PUT = { 's3:if-none-match': '*', 's3:x-amz-server-side-encryption-aws-kms-key-id': SNAPSHOT_KEY };
-const READ_PREFIXES = ['snapshots', 'announcements', 'receipts', 'restores'];
+const READ_PREFIXES = ['snapshots', 'announcements', 'receipts'];
 
 function resourcePolicyOf(action: string, resource: string) {
   const service = action.split(':')[0];
@@ -48,7 +48,6 @@ describe('the verify role', () => {
       'kms:Verify',
       'logs:CreateLogStream',
       'logs:PutLogEvents',
-      's3:GetObject',
       's3:GetObjectRetention',
       's3:GetObjectVersion',
       's3:GetObjectVersionTagging',
@@ -66,19 +65,30 @@ describe('the verify role', () => {
     const object = `${BUCKET}/${prefix}/20261120T140000Z`;
     await expect(mayVerify('s3:ListBucketVersions', BUCKET, { 's3:prefix': `${prefix}/` })).resolves.toBe('Allowed');
     await expect(mayVerify('s3:GetObjectVersion', object)).resolves.toBe('Allowed');
-    await expect(mayVerify('s3:GetObject', object)).resolves.toBe('Allowed');
     await expect(mayVerify('kms:Decrypt', SNAPSHOT_KEY, encrypted(object))).resolves.toBe('Allowed');
   });
 
-  test.each(['failed', 'latest', 'hourly', 'daily', 'weekly', 'monthly', 'on-demand', 'pre-restore'])(
+  test('may list the records of restores, whose names are all that it needs', async () => {
+    await expect(mayVerify('s3:ListBucketVersions', BUCKET, { 's3:prefix': 'restores/' })).resolves.toBe('Allowed');
+  });
+
+  test.each(['latest', 'hourly', 'daily', 'weekly', 'monthly', 'on-demand', 'pre-restore'])(
     'may call a snapshot %s, whatever it is called now',
     async (retention) => {
-      for (const existing of ['pending', 'latest', 'hourly']) {
+      for (const existing of ['pending', 'failed', 'latest', 'hourly']) {
         const context = { 's3:RequestObjectTag/retention': retention, 's3:ExistingObjectTag/retention': existing };
         await expect(mayVerify('s3:PutObjectVersionTagging', SNAPSHOT, context)).resolves.toBe('Allowed');
       }
     },
   );
+
+  test.each(['pending', 'failed', undefined])('may call a snapshot failed that is called %s', async (existing) => {
+    const context = {
+      's3:RequestObjectTag/retention': 'failed',
+      ...(existing === undefined ? {} : { 's3:ExistingObjectTag/retention': existing }),
+    };
+    await expect(mayVerify('s3:PutObjectVersionTagging', SNAPSHOT, context)).resolves.toBe('Allowed');
+  });
 
   test.each([
     ['see the tag of a version', 's3:GetObjectVersionTagging', SNAPSHOT, {}],
@@ -87,7 +97,7 @@ describe('the verify role', () => {
       'lock a snapshot as long as the longest class',
       's3:PutObjectRetention',
       SNAPSHOT,
-      { 's3:object-lock-remaining-retention-days': '186' },
+      { 's3:object-lock-mode': 'GOVERNANCE', 's3:object-lock-remaining-retention-days': '186' },
     ],
     ['put a receipt', 's3:PutObject', RECEIPT, PUT],
     ['encrypt a receipt', 'kms:GenerateDataKey', SNAPSHOT_KEY, encrypted(RECEIPT)],
@@ -101,6 +111,18 @@ describe('the verify role', () => {
   test.each([
     ['sign an announcement', 'kms:Sign', ANNOUNCEMENT_KEY, {}],
     ['sign with another key', 'kms:Sign', 'arn:aws:kms:eu-central-1:111122223333:key/other', {}],
+    [
+      'call a proven snapshot failed',
+      's3:PutObjectVersionTagging',
+      SNAPSHOT,
+      { 's3:ExistingObjectTag/retention': 'latest', 's3:RequestObjectTag/retention': 'failed' },
+    ],
+    [
+      'lock a snapshot so that nobody can end it',
+      's3:PutObjectRetention',
+      SNAPSHOT,
+      { 's3:object-lock-mode': 'COMPLIANCE', 's3:object-lock-remaining-retention-days': '2' },
+    ],
     ['call a snapshot pending', 's3:PutObjectVersionTagging', SNAPSHOT, { 's3:RequestObjectTag/retention': 'pending' }],
     [
       'call a snapshot what no rule knows',
@@ -134,7 +156,11 @@ describe('the verify role', () => {
     ['decrypt a tool', 'kms:Decrypt', SNAPSHOT_KEY, encrypted(`${BUCKET}/tools/a`)],
     ['decrypt the PKI', 'kms:Decrypt', SNAPSHOT_KEY, encrypted(`${BUCKET}/pki/a`)],
     ['decrypt without S3', 'kms:Decrypt', SNAPSHOT_KEY, {}],
+    ['get whatever version is the newest', 's3:GetObject', SNAPSHOT, {}],
+    ['get the record of a restore', 's3:GetObjectVersion', `${BUCKET}/restores/a.json`, {}],
+    ['decrypt the record of a restore', 'kms:Decrypt', SNAPSHOT_KEY, encrypted(`${BUCKET}/restores/a.json`)],
     ['get a tool', 's3:GetObjectVersion', `${BUCKET}/tools/a`, {}],
+    ['list the whole bucket', 's3:ListBucketVersions', BUCKET, {}],
     ['list another prefix', 's3:ListBucketVersions', BUCKET, { 's3:prefix': 'pki/' }],
     ['delete a snapshot', 's3:DeleteObject', SNAPSHOT, {}],
     ['delete a version', 's3:DeleteObjectVersion', SNAPSHOT, {}],
