@@ -3,7 +3,6 @@ import {
   type Announcement,
   announcementBytes,
   type FailedCommand,
-  signAnnouncement,
   type Trigger,
   verifyAnnouncement,
 } from '../shared/announcement';
@@ -11,6 +10,7 @@ import { AnnouncementError } from '../shared/errors';
 import type { SnapshotResult } from '../shared/node-result';
 import type { OfficialTools } from '../shared/official-tools';
 import type { Command } from '../shared/run-document';
+import { sign } from '../shared/signature';
 import { getObject, putNew, sha256Hex, type Store } from '../shared/store';
 import { markOfficial, rememberTools } from './tool-parameters';
 
@@ -129,7 +129,7 @@ export async function publishAnnouncement(
   const { store, kms, announcementKeyArn } = deps;
   const bytes = announcementBytes(announcement);
   const sha256 = sha256Hex(bytes);
-  const signature = await signAnnouncement(kms, announcementKeyArn, bytes);
+  const signature = await sign(kms, announcementKeyArn, bytes);
   for (let number = 1; number <= MAX_NUMBER; number++) {
     const key = `announcements/${announcement.backupId}${number === 1 ? '' : `.${String(number)}`}.json`;
     if ((await putNew(store, { key, body: bytes, metadata: { signature } })) === 'created') {

@@ -1,8 +1,8 @@
-import { SignCommand, VerifyCommand, type KMSClient } from '@aws-sdk/client-kms';
-import { createHash } from 'node:crypto';
+import type { KMSClient } from '@aws-sdk/client-kms';
 import * as z from 'zod/mini';
 import { check, printable, text, wholeNumber } from './check';
-import { AnnouncementError, describeError, SigningKeyError } from './errors';
+import { AnnouncementError } from './errors';
+import { isSigned, SIGNATURE_PATTERN } from './signature';
 
 const sha256 = text(/^[0-9a-f]{64}$/, '64 lower-case hex digits');
 const list = <Item extends z.core.$ZodType>(item: Item) => z.array(item, 'a list');
@@ -155,30 +155,6 @@ export function readAnnouncement(key: string, bytes: Buffer): Announcement {
   return checked.value;
 }
 
-/** Signs these bytes' SHA-256 (ECDSA P-256, DER). Returns base64. Throws SigningKeyError when KMS does not. */
-export async function signAnnouncement(kms: KMSClient, keyArn: string, bytes: Buffer): Promise<string> {
-  let signature: Uint8Array | undefined;
-  try {
-    ({ Signature: signature } = await kms.send(
-      new SignCommand({
-        KeyId: keyArn,
-        Message: digest(bytes),
-        MessageType: 'DIGEST',
-        SigningAlgorithm: 'ECDSA_SHA_256',
-      }),
-    ));
-  } catch (error) {
-    throw new SigningKeyError(
-      `kms:Sign with ${keyArn}: got ${describeError(error)}, expected a signature; check that the key is enabled and its policy allows the function's role`,
-      error,
-    );
-  }
-  if (signature === undefined) {
-    throw new SigningKeyError(`kms:Sign with ${keyArn}: got no signature, expected one; run the backup again`);
-  }
-  return Buffer.from(signature).toString('base64');
-}
-
 /** Throws AnnouncementError unless `signature` (base64) is the key's over these bytes, SigningKeyError when KMS does not say. */
 export async function verifyAnnouncement(
   kms: KMSClient,
@@ -188,43 +164,16 @@ export async function verifyAnnouncement(
   const { key, bytes, signature } = announcement;
   const next =
     'find out in CloudTrail who wrote it; if the announcement key was replaced, give the old one back as existingAnnouncementKeyArn';
-  if (signature === undefined || !/^[A-Za-z0-9+/]{1,200}={0,2}$/.test(signature)) {
+  if (signature === undefined || !SIGNATURE_PATTERN.test(signature)) {
     throw new AnnouncementError(
       `signature of ${key}: got ${signature === undefined ? 'none' : `'${signature.slice(0, 100)}'`}, expected one in base64 in the metadata; ${next}`,
     );
   }
-  try {
-    const { SignatureValid } = await kms.send(
-      new VerifyCommand({
-        KeyId: keyArn,
-        Message: digest(bytes),
-        MessageType: 'DIGEST',
-        SigningAlgorithm: 'ECDSA_SHA_256',
-        Signature: Buffer.from(signature, 'base64'),
-      }),
-    );
-    if (SignatureValid === true) {
-      return;
-    }
-  } catch (error) {
-    if (error instanceof Error && error.name === 'KMSInvalidSignatureException') {
-      throw new AnnouncementError(
-        `signature of ${key}: got one that ${keyArn} did not make, expected that key's; ${next}`,
-        error,
-      );
-    }
-    throw new SigningKeyError(
-      `kms:Verify of ${key} with ${keyArn}: got ${describeError(error)}, expected an answer; check that the key is enabled and its policy allows the function's role`,
-      error,
+  if (!(await isSigned(kms, keyArn, { key, bytes, signature }))) {
+    throw new AnnouncementError(
+      `signature of ${key}: got one that ${keyArn} did not make, expected that key's; ${next}`,
     );
   }
-  throw new AnnouncementError(
-    `signature of ${key}: got one that is not valid for ${keyArn}, expected that key's; ${next}`,
-  );
-}
-
-function digest(bytes: Buffer): Buffer {
-  return createHash('sha256').update(bytes).digest();
 }
 
 /** JSON with the keys of every object in order and no blanks. */

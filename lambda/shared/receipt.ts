@@ -1,10 +1,11 @@
-import { type KMSClient, SignCommand, VerifyCommand } from '@aws-sdk/client-kms';
-import { createHash, createPublicKey, verify as verifySignature } from 'node:crypto';
+import type { KMSClient } from '@aws-sdk/client-kms';
+import { createPublicKey, verify as verifySignature } from 'node:crypto';
 import * as z from 'zod/mini';
 import { canonicalJson } from './announcement';
 import { BACKUP_ID_PATTERN } from './backup-id';
 import { check, text, wholeNumber } from './check';
-import { describeError, ReceiptError, SigningKeyError } from './errors';
+import { describeError, ReceiptError } from './errors';
+import { isSigned, sign, SIGNATURE_PATTERN } from './signature';
 import { getVersion, listVersions, sha256Hex, type Store } from './store';
 
 const sha256 = text(/^[0-9a-f]{64}$/, '64 lower-case hex digits');
@@ -204,28 +205,9 @@ export function signedPayload(receipt: Receipt, bytes: Buffer): Buffer {
   );
 }
 
-/** Signs a receipt (ECDSA P-256 over SHA-256, DER). Returns base64. Throws SigningKeyError when KMS does not. */
-export async function signReceipt(kms: KMSClient, keyArn: string, receipt: Receipt, bytes: Buffer): Promise<string> {
-  let signature: Uint8Array | undefined;
-  try {
-    ({ Signature: signature } = await kms.send(
-      new SignCommand({
-        KeyId: keyArn,
-        Message: digest(signedPayload(receipt, bytes)),
-        MessageType: 'DIGEST',
-        SigningAlgorithm: 'ECDSA_SHA_256',
-      }),
-    ));
-  } catch (error) {
-    throw new SigningKeyError(
-      `kms:Sign with ${keyArn}: got ${describeError(error)}, expected a signature; check that the key is enabled and its policy allows the function's role`,
-      error,
-    );
-  }
-  if (signature === undefined) {
-    throw new SigningKeyError(`kms:Sign with ${keyArn}: got no signature, expected one; verify the backup again`);
-  }
-  return Buffer.from(signature).toString('base64');
+/** Signs a receipt. Returns base64. Throws SigningKeyError when KMS does not. */
+export function signReceipt(kms: KMSClient, keyArn: string, receipt: Receipt, bytes: Buffer): Promise<string> {
+  return sign(kms, keyArn, signedPayload(receipt, bytes));
 }
 
 /** What reading receipts needs. */
@@ -272,8 +254,6 @@ export async function findReceipt(deps: ReceiptDeps, id: string): Promise<FoundR
   return { receipt: undefined, untrusted };
 }
 
-const SIGNATURE = /^[A-Za-z0-9+/]{1,200}={0,2}$/;
-
 /** Throws ReceiptError unless `signature` (base64) is the key's, SigningKeyError when KMS does not say. */
 async function verifyReceipt(
   { kms, receiptKeyArn }: ReceiptDeps,
@@ -283,31 +263,13 @@ async function verifyReceipt(
 ): Promise<void> {
   const key = receiptKey(receipt.backupId);
   const next = 'find out in CloudTrail who wrote it; if the receipt key was replaced, give the old one back';
-  if (signature === undefined || !SIGNATURE.test(signature)) {
+  if (signature === undefined || !SIGNATURE_PATTERN.test(signature)) {
     throw new ReceiptError(
       `signature of ${key}: got ${signature === undefined ? 'none' : 'one that is no base64'}, expected one in base64 in the metadata; ${next}`,
     );
   }
-  try {
-    const { SignatureValid } = await kms.send(
-      new VerifyCommand({
-        KeyId: receiptKeyArn,
-        Message: digest(signedPayload(receipt, bytes)),
-        MessageType: 'DIGEST',
-        SigningAlgorithm: 'ECDSA_SHA_256',
-        Signature: Buffer.from(signature, 'base64'),
-      }),
-    );
-    if (SignatureValid === true) {
-      return;
-    }
-  } catch (error) {
-    if (!(error instanceof Error && error.name === 'KMSInvalidSignatureException')) {
-      throw new SigningKeyError(
-        `kms:Verify of ${key} with ${receiptKeyArn}: got ${describeError(error)}, expected an answer; check that the key is enabled and its policy allows the function's role`,
-        error,
-      );
-    }
+  if (await isSigned(kms, receiptKeyArn, { key, bytes: signedPayload(receipt, bytes), signature })) {
+    return;
   }
   throw new ReceiptError(
     `signature of ${key}: got one that ${receiptKeyArn} did not make, expected that key's; ${next}`,
@@ -365,7 +327,7 @@ export function verifyReceiptOffline(input: {
     );
   }
   const signature = input.signatureBase64.trim();
-  if (!SIGNATURE.test(signature)) {
+  if (!SIGNATURE_PATTERN.test(signature)) {
     problems.push(
       `signature: got '${signature.slice(0, 50)}', expected base64; it is the metadata receipt-signature of the receipt`,
     );
@@ -389,8 +351,4 @@ export function verifyReceiptOffline(input: {
     };
   }
   return { ok: true, receipt, receiptSha256: sha256Hex(input.receiptBytes) };
-}
-
-function digest(bytes: Buffer): Buffer {
-  return createHash('sha256').update(bytes).digest();
 }
