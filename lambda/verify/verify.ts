@@ -133,11 +133,6 @@ async function prove(run: Run, request: Request): Promise<VerifyOutcome> {
   if (target.receipt !== undefined) {
     return finish(run, target, target.receipt, starts, 'known');
   }
-  if (request.version !== undefined && target.tag === 'failed') {
-    throw new VerificationFailedError(nameOf(run, target.version), [
-      `refused-before: the tag is 'failed', expected 'pending'; the log of the run before says why, and {"backupId": "${run.backupId}"} verifies it again`,
-    ]);
-  }
   if (target.signed === undefined || target.reasons.length > 0) {
     return refuse(run, target, target.reasons, starts);
   }
@@ -455,7 +450,7 @@ async function finish(
   outcome: 'verified' | 'known',
 ): Promise<VerifyOutcome> {
   // Before settling, so that nothing that is wrong with the tags of others hides that this one is proven. What has its tag was measured.
-  if (outcome === 'verified' || target.tag === undefined || target.tag === 'pending') {
+  if (outcome === 'verified' || UNPROVEN.includes(target.tag)) {
     measure(run.deps.telemetry, receipt);
   }
   await run.inPhase('settle', async () => {
@@ -507,11 +502,14 @@ async function refuse(
     return finish(run, target, receipt, starts, 'known');
   }
   const sentences = reasons.map(({ reason, sentence }) => `${reason}: ${sentence}`);
-  telemetry.measure('Verified', MetricUnit.Count, 0);
-  telemetry.measure('VerifyFailed', MetricUnit.Count, 1);
-  for (const metric of new Set(reasons.map(({ reason }) => reason))) {
-    if (FINDING_WORDS.includes(metric)) {
-      telemetry.measure(findingMetric(metric), MetricUnit.Count, 1);
+  // Lambda's retries come to the same, so that the failure queue has the reasons too; they are one failure.
+  if (target.tag !== 'failed') {
+    telemetry.measure('Verified', MetricUnit.Count, 0);
+    telemetry.measure('VerifyFailed', MetricUnit.Count, 1);
+    for (const metric of new Set(reasons.map(({ reason }) => reason))) {
+      if (FINDING_WORDS.includes(metric)) {
+        telemetry.measure(findingMetric(metric), MetricUnit.Count, 1);
+      }
     }
   }
   telemetry.phaseFailed('verify', run.secondsSince(run.startedAt), {
