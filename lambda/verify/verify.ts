@@ -521,10 +521,9 @@ async function refuse(
   });
   const tag = await getRetentionTag(store, version);
   if (!UNPROVEN.includes(tag)) {
-    throw new VerificationFailedError(nameOf(run, version), [
-      ...sentences,
-      `proven-before: the tag '${String(tag)}' says that this version was proven, and stays; its receipt cannot be trusted now: if the receipt key was replaced, give the old one back as existingReceiptKeyArn`,
-    ]);
+    throw new ReceiptError(
+      `${nameOf(run, version)}: got the tag '${String(tag)}', which only a proven version has, and no receipt that can be trusted; now it is ${sentences.join('; ')}; expected its receipt; the tag stays: if the receipt key was replaced, give the old one back as existingReceiptKeyArn`,
+    );
   }
   await putRetentionTag(store, version, 'failed');
   throw new VerificationFailedError(nameOf(run, version), sentences);
