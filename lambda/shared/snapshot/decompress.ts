@@ -30,6 +30,14 @@ export interface Decompressed {
 const TRAILER_BYTES = 32;
 // Each chunk is a round trip to a thread.
 const OUTPUT_BYTES = 1024 * 1024;
+// With Node's own 16 KB, whoever reads, whoever decompresses and whoever hashes would wait for each other at every chunk.
+const AHEAD_BYTES = 8 * 1024 * 1024;
+// The stream's options, which zlib passes on, and its types do not know.
+const STREAM_OPTIONS: object = {
+  chunkSize: OUTPUT_BYTES,
+  writableHighWaterMark: AHEAD_BYTES,
+  readableHighWaterMark: AHEAD_BYTES,
+};
 
 /**
  * Decompresses one whole frame into `file`, and hashes what comes in and what goes out. Throws SnapshotDamagedError('bad-compression') for
@@ -46,10 +54,7 @@ export async function decompress(
   }: { readonly file: string; readonly diskError?: (error: unknown) => unknown; readonly onClose?: () => void },
 ): Promise<Decompressed> {
   const frame: Frame = compression === 'zstd' ? new ZstdFrame() : new GzipFrame(compressedBytes);
-  const decoder =
-    compression === 'zstd'
-      ? createZstdDecompress({ chunkSize: OUTPUT_BYTES })
-      : createInflateRaw({ chunkSize: OUTPUT_BYTES });
+  const decoder = compression === 'zstd' ? createZstdDecompress(STREAM_OPTIONS) : createInflateRaw(STREAM_OPTIONS);
   // The pipeline waits for its source: whatever closes the decoder lets go of a connection that may be silent.
   decoder.once('close', onClose);
   const onDisk = async <T>(work: () => Promise<T>): Promise<T> => {
