@@ -103,7 +103,7 @@ export class VerificationFailedError extends Error {
     readonly reasons: readonly string[],
   ) {
     super(
-      `${snapshot} is not verified and was tagged 'failed', for ${String(reasons.length)} reason${reasons.length === 1 ? '' : 's'}: ${reasons.join('; ')}; it is kept for 7 days for a look; docs/receipts.md says what each reason means; when it is corrected, send {"backupId": …} to verify it again`,
+      `${snapshot} is not verified and was tagged 'failed', for ${String(reasons.length)} reason${reasons.length === 1 ? '' : 's'}: ${reasons.join('; ')}; it is kept until 7 days after it was stored; docs/receipts.md says what each reason means; when it is corrected, send {"backupId": …} to verify it again`,
     );
   }
 }
