@@ -99,7 +99,7 @@ export const startLab = async (options: LabOptions = {}): Promise<Lab> => {
       onProgress('synthesizing the stack (5 to 20 s)');
       await synthesize(assembly);
     }
-    onProgress(`bringing up the stack ${STACK_NAME}: S3 (MinIO), KMS, SSM, EC2, Lambda, Scheduler`);
+    onProgress(`bringing up the stack ${STACK_NAME}: S3 (MinIO), KMS, SSM, EC2, Lambda, Step Functions, Scheduler`);
     await mkdir(join(dir, 'aws'), { recursive: true, mode: 0o700 });
     const fleet = controlPlane.nodes.map(fleetNode);
     aws = await startAws({

@@ -1,11 +1,10 @@
 import { Duration, Size, Stack } from 'aws-cdk-lib';
-import { PolicyStatement } from 'aws-cdk-lib/aws-iam';
 import { Construct } from 'constructs';
 import { type Cluster, longestDays } from './config';
-import { ScriptDocument } from './script-document';
+import { BACKUP_ID_PARAMETER, CLUSTER_NAME_PARAMETER, grantRunDocuments, TOOL_PARAMETERS } from './run-document';
+import { ScriptDocument, type ScriptParameter } from './script-document';
 import { ServiceFunction } from './service-function';
 import type { Store } from './store';
-import { acknowledgeWildcard } from './wildcard';
 
 export interface BackupProps {
   readonly cluster: Cluster;
@@ -19,10 +18,24 @@ export interface BackupProps {
   readonly scriptDir?: string;
 }
 
-/** The backup function, the two documents that it may run on this cluster's control-plane nodes, and its rights. */
+const RESTORE_ID_OR_NONE: ScriptParameter = {
+  description: 'Restore that replaces what this backup keeps; empty for every other backup',
+  allowedPattern: '^([0-9]{8}T[0-9]{6}Z)?$',
+  maxChars: 16,
+  default: '',
+};
+
+const HEADERS: ScriptParameter = {
+  description: 'Signed headers that the PUT must send: name: value, joined by |',
+  allowedPattern: '^[A-Za-z0-9:;,=/+._| *()-]+$',
+  maxChars: 6000,
+};
+
+/** The backup function, the documents that it may run on this cluster's control-plane nodes, and its rights. */
 export class Backup extends Construct {
   readonly snapshotDocument: ScriptDocument;
   readonly uploadDocument: ScriptDocument;
+  readonly toolsDocument: ScriptDocument;
   readonly service: ServiceFunction;
 
   constructor(scope: Construct, id: string, props: BackupProps) {
@@ -30,11 +43,6 @@ export class Backup extends Construct {
     const { cluster, store } = props;
     const scriptDir = props.scriptDir === undefined ? {} : { scriptDir: props.scriptDir };
 
-    const backupId = {
-      description: 'Id of the backup: the time of its trigger, UTC',
-      allowedPattern: '^[0-9]{8}T[0-9]{6}Z$',
-      maxChars: 16,
-    };
     this.snapshotDocument = new ScriptDocument(this, 'Snapshot', {
       ...scriptDir,
       script: 'snapshot',
@@ -43,37 +51,22 @@ export class Backup extends Construct {
       // The agent kills with SIGKILL; 40 minutes are for 8 GB on a slow disk.
       timeout: Duration.minutes(40),
       parameters: {
-        BackupId: backupId,
-        ClusterName: {
-          description: 'Name of the cluster in the table of clusters',
-          allowedPattern: '^[a-z][a-z0-9-]*$',
-          maxChars: 32,
-        },
+        BackupId: BACKUP_ID_PARAMETER,
+        ClusterName: CLUSTER_NAME_PARAMETER,
         MembersBefore: {
           description: 'Number of members at the last backup; 0 when nothing is known',
           allowedPattern: '^[0-9]+$',
           maxChars: 2,
           default: '0',
         },
-        ToolPins: {
-          description: 'Known tools: version/arch/name=sha256, separated by spaces',
-          allowedPattern: '^[A-Za-z0-9.=/ _+-]*$',
-          // Some 40 tools. What a call may pass counts towards the size of the document.
-          maxChars: 4000,
-          default: '',
-        },
-        ToolUrls: {
-          description: 'Where to get tools that the image lacks: version/arch/name=sha256=url, separated by spaces',
-          allowedPattern: '^[A-Za-z0-9.:/?&=%~_ +-]*$',
-          maxChars: 12000,
-          default: '',
-        },
+        ...TOOL_PARAMETERS,
         DiskLimitPercent: {
           description: 'Refuse when the snapshot would fill the disk beyond this percentage',
           allowedPattern: '^[0-9]+$',
           maxChars: 2,
           default: String(cluster.diskLimitPercent),
         },
+        RestoreId: RESTORE_ID_OR_NONE,
       },
     });
     this.uploadDocument = new ScriptDocument(this, 'Upload', {
@@ -82,17 +75,29 @@ export class Backup extends Construct {
       description: 'Uploads the snapshot that was announced to the one URL that stores exactly its bytes',
       timeout: Duration.minutes(15),
       parameters: {
-        BackupId: backupId,
+        BackupId: BACKUP_ID_PARAMETER,
+        RestoreId: RESTORE_ID_OR_NONE,
         Url: {
           description: 'Presigned PUT, bound to length, checksum, key, tag and metadata of the announced snapshot',
           allowedPattern: '^https?://[A-Za-z0-9.:/?&=%~_+-]+$',
           maxChars: 8000,
         },
-        Headers: {
-          description: 'Signed headers that the PUT must send: name: value, joined by |',
-          allowedPattern: '^[A-Za-z0-9:;,=/+._| *()-]+$',
-          maxChars: 6000,
+        Headers: HEADERS,
+      },
+    });
+    this.toolsDocument = new ScriptDocument(this, 'Tools', {
+      ...scriptDir,
+      script: 'tools',
+      description: 'Uploads the tools of etcd’s image on this node, each to the one URL that stores exactly its bytes',
+      timeout: Duration.minutes(15),
+      parameters: {
+        BackupId: BACKUP_ID_PARAMETER,
+        Uploads: {
+          description: 'Presigned PUTs of tools: name=sha256=url, separated by spaces',
+          allowedPattern: '^[A-Za-z0-9.:/?&=%~_ +-]+$',
+          maxChars: 12000,
         },
+        Headers: HEADERS,
       },
     });
 
@@ -116,58 +121,19 @@ export class Backup extends Construct {
         SNAPSHOT_DOCUMENT_VERSION: this.snapshotDocument.documentVersion,
         UPLOAD_DOCUMENT: this.uploadDocument.documentName,
         UPLOAD_DOCUMENT_VERSION: this.uploadDocument.documentVersion,
+        TOOLS_DOCUMENT: this.toolsDocument.documentName,
+        TOOLS_DOCUMENT_VERSION: this.toolsDocument.documentVersion,
       },
     });
 
-    this.grantRunCommand(cluster);
+    grantRunDocuments(this.service.role, cluster, [this.snapshotDocument, this.uploadDocument, this.toolsDocument]);
     store.grantPut(this.service.role, ['announcements', 'snapshots', 'tools']);
     store.grantTag(this.service.role, { prefix: 'snapshots', retention: 'pending' });
+    // When a restore was is in the name of its record; what is in that is for others.
+    store.grantList(this.service.role, ['restores']);
     store.grantHead(this.service.role, ['announcements', 'snapshots', 'tools']);
     // Not snapshots: this function has no use for what is in etcd.
     store.grantDecrypt(this.service.role, ['announcements', 'tools']);
     store.announcementKey.grant(this.service.role, 'kms:Sign', 'kms:Verify');
-  }
-
-  private grantRunCommand(cluster: Cluster): void {
-    const { role } = this.service;
-    role.addToPrincipalPolicy(
-      new PolicyStatement({
-        actions: ['ssm:SendCommand'],
-        resources: [this.snapshotDocument.documentArn, this.uploadDocument.documentArn],
-      }),
-    );
-    const instances = Stack.of(this).formatArn({ service: 'ec2', resource: 'instance', resourceName: '*' });
-    role.addToPrincipalPolicy(
-      new PolicyStatement({
-        actions: ['ssm:SendCommand'],
-        resources: [instances],
-        conditions: {
-          StringEquals: Object.fromEntries(
-            Object.entries(cluster.controlPlaneTags).map(([tag, value]) => [`ssm:resourceTag/${tag}`, value]),
-          ),
-        },
-      }),
-    );
-    acknowledgeWildcard(
-      role,
-      instances,
-      'control-plane nodes come and go; the condition on their tags is what limits the right',
-    );
-    role.addToPrincipalPolicy(
-      new PolicyStatement({
-        actions: [
-          'ec2:DescribeInstances',
-          'ssm:DescribeInstanceInformation',
-          'ssm:GetCommandInvocation',
-          'ssm:ListCommands',
-        ],
-        resources: ['*'],
-      }),
-    );
-    acknowledgeWildcard(
-      role,
-      '*',
-      'these actions of EC2 and SSM know no resource-level permissions; all of them only read',
-    );
   }
 }

@@ -34,14 +34,14 @@ export interface ScriptDocumentProps {
   readonly timeout: Duration;
 
   /**
-   * Folder of the script and of `contract.sh`.
+   * Folder of the script and of what it sources.
    *
    * @default - `node/`
    */
   readonly scriptDir?: string;
 }
 
-/** Our one SSM document: a script of `node/` with its contract, as one command document. */
+/** Our one SSM document: a script of `node/` with all that it sources, as one command document. */
 export class ScriptDocument extends Construct {
   /** Changes with every change of the content, so version 1 of a name is always the same script. */
   readonly documentName: string;
@@ -99,48 +99,101 @@ function documentContent(stepName: string, props: ScriptDocumentProps) {
   };
 }
 
+/** How a script of `node/` sources another one: on a line of its own. */
+const SOURCE_LINE = /^\s*(?:source|\.)\s.*?([A-Za-z0-9._-]+\.sh)"?\s*$/;
+
 /**
- * The contract and a script of `node/` as the lines of one bash script, as nodes get it: comments become empty lines, because they count
- * towards the limit of a document and line numbers should stay.
+ * A script of `node/` behind all that it sources, as the lines of one bash script, as nodes get it. What counts towards the limit of a document
+ * and does nothing is left out: indentation, comments, and functions whose name appears nowhere in what the script runs. Their lines stay, empty,
+ * so that line numbers do. So the name of a function must not be put together at run time, a function begins and ends at the beginning of a
+ * line, and no string goes on in a next line that begins with blanks.
  *
- * @throws Error when the script does not begin as bash, does not source its contract exactly once, or holds `{{` or a here-document
+ * @throws Error when a file does not begin as bash or sources another one where it may not, when the script does not source its contract
+ * first and each file once, or when a line holds `{{` or a here-document
  */
 export function scriptLines(script: string, folder = NODE_SCRIPTS): string[] {
   const file = `${script}.sh`;
-  const contract = readLines(join(folder, 'contract.sh'));
-  const own = readLines(join(folder, file));
-  for (const [name, lines] of [
-    ['contract.sh', contract],
-    [file, own],
-  ] as const) {
-    if (lines[0] !== '#!/bin/bash') {
-      // The agent starts scripts with sh; only this first line makes it bash.
-      throw new Error(`first line of ${name}: got '${lines[0] ?? ''}', expected '#!/bin/bash'`);
+  const own = readLines(folder, file);
+  const sourced = sourcedFiles(own);
+  for (const name of new Set(['contract.sh', ...sourced])) {
+    const times = sourced.filter((other) => other === name).length;
+    if (times !== 1) {
+      throw new Error(`lines of ${file} that source ${name}: got ${String(times)}, expected exactly 1`);
     }
   }
-  const body = own.slice(1).filter((line) => !/^\s*(source|\.)\s.*contract\.sh/.test(line));
-  const sourced = own.length - 1 - body.length;
-  if (sourced !== 1) {
-    throw new Error(`lines of ${file} that source contract.sh: got ${String(sourced)}, expected exactly 1`);
+  if (sourced[0] !== 'contract.sh') {
+    throw new Error(`first file that ${file} sources: got ${sourced[0] ?? ''}, expected contract.sh`);
   }
-  const joined = [...contract, ...body];
+  const libraries = sourced.map((name) => {
+    const lines = readLines(folder, name);
+    const [nested] = sourcedFiles(lines);
+    if (nested !== undefined) {
+      throw new Error(`what ${name} sources: got ${nested}, expected nothing; source it in ${file} itself`);
+    }
+    return lines;
+  });
+  const body = own.filter((line) => !SOURCE_LINE.test(line));
+  const joined = ['#!/bin/bash', ...[...libraries, body].flatMap((lines) => lines.slice(1))];
+  const all = [...sourced, file].join(' + ');
   const interpolated = joined.findIndex((line) => line.includes('{{'));
   if (interpolated >= 0) {
     throw new Error(
-      `line ${String(interpolated + 1)} of contract.sh + ${file}: got '${joined[interpolated] ?? ''}', expected no '{{', which SSM would replace`,
+      `line ${String(interpolated + 1)} of ${all}: got '${joined[interpolated] ?? ''}', expected no '{{', which SSM would replace`,
     );
   }
   const hereDocument = joined.findIndex((line) => /(^|[^<])<<([^<]|$)/.test(line));
   if (hereDocument >= 0) {
     throw new Error(
-      `line ${String(hereDocument + 1)} of contract.sh + ${file}: got '${joined[hereDocument] ?? ''}', expected no here-document, in which a line that begins with # is no comment; use printf`,
+      `line ${String(hereDocument + 1)} of ${all}: got '${joined[hereDocument] ?? ''}', expected no here-document, in which a line that begins with # is no comment; use printf`,
     );
   }
-  return joined.map((line, index) => (index > 0 && /^\s*#/.test(line) ? '' : line));
+  const code = joined.map((line, index) => (index > 0 && /^\s*#/.test(line) ? '' : line));
+  return withoutUnused(code).map((line) => line.trimStart());
 }
 
-function readLines(path: string): string[] {
-  return readFileSync(path, 'utf8').trimEnd().split('\n');
+function withoutUnused(lines: readonly string[]): string[] {
+  const functionAt: (string | undefined)[] = [];
+  const names = new Set<string>();
+  let current: string | undefined;
+  for (const line of lines) {
+    current ??= /^([A-Za-z0-9_]+)\(\) [{(]$/.exec(line)?.[1];
+    functionAt.push(current);
+    if (current !== undefined) {
+      names.add(current);
+    }
+    if (/^[})]/.test(line)) {
+      current = undefined;
+    }
+  }
+  const mentionedIn = (name?: string): string[] =>
+    lines
+      .filter((_, index) => functionAt[index] === name)
+      .flatMap((line) => line.match(/\w+/g) ?? [])
+      .filter((word) => word !== name && names.has(word));
+  const used = new Set(mentionedIn());
+  // A set that grows while it is walked hands out what was added.
+  for (const name of used) {
+    for (const mentioned of mentionedIn(name)) {
+      used.add(mentioned);
+    }
+  }
+  return lines.map((line, index) => {
+    const name = functionAt[index];
+    return name === undefined || used.has(name) ? line : '';
+  });
+}
+
+function sourcedFiles(lines: readonly string[]): string[] {
+  return lines.flatMap((line) => SOURCE_LINE.exec(line)?.[1] ?? []);
+}
+
+/** The lines of a script, whose first one makes it bash: the agent starts scripts with sh. */
+function readLines(folder: string, file: string): string[] {
+  const lines = readFileSync(join(folder, file), 'utf8').trimEnd().split('\n');
+  if (lines[0] !== '#!/bin/bash') {
+    throw new Error(`first line of ${file}: got '${lines[0] ?? ''}', expected '#!/bin/bash'`);
+  }
+  return lines;
 }
 
 function checkPattern(name: string, { allowedPattern, default: defaultValue, maxChars }: ScriptParameter): void {

@@ -26,8 +26,8 @@ import { type Cluster, longestDays, MONTHLY_TRANSITION_DAYS } from './config';
 import { Replication } from './replication';
 import { acknowledgeWildcard } from './wildcard';
 
-/** What lies under one prefix of the bucket, each written by one role only. */
-export type Prefix = 'snapshots' | 'announcements' | 'receipts' | 'restores' | 'tools';
+/** What lies under one prefix of the bucket, each written by one role only; what another may put there as well has names of its own. */
+export type Prefix = 'snapshots' | 'announcements' | 'receipts' | 'restores' | 'tools' | 'drills';
 
 /** What the steps need to know of the bucket, created or adopted. */
 export type StoreBucket = Pick<IBucket, 'arnForObjects' | 'bucketArn' | 'bucketName'>;
@@ -117,8 +117,9 @@ export class Store extends Construct {
   readonly snapshotKey: IKey;
   readonly announcementKey: IKey;
   readonly receiptKey: IKey;
-  /** The one role that may write under each prefix; a prefix that is not in here takes nothing from anybody. */
+  /** The one role that may write under each prefix, and the one that may put some of it; a prefix in neither takes nothing from anybody. */
   private readonly writers = new Map<Prefix, IRole>();
+  private readonly partialWriters = new Map<Prefix, IRole>();
   /** The one role that may replace a tag, and lock what it tags; without it nobody may. */
   private keeper: { readonly role: IRole; readonly prefix: Prefix } | undefined;
   private readonly cluster: Cluster;
@@ -157,17 +158,25 @@ export class Store extends Construct {
   /** Allows one role, and by the bucket policy no other principal, to put objects under these prefixes, encrypted with the snapshot key. */
   grantPut(role: IRole, prefixes: readonly Prefix[]): void {
     for (const prefix of prefixes) {
-      if (this.writers.has(prefix)) {
-        throw new Error(
-          `role that writes ${prefix}/: got a second one, expected only ${String(this.writers.get(prefix)?.node.path)}`,
-        );
-      }
-      this.writers.set(prefix, role);
+      setOnce(this.writers, prefix, role);
     }
+    this.allowPut(
+      role,
+      prefixes.map((prefix) => `${prefix}/*`),
+    );
+  }
+
+  /** Like `grantPut`, beside the one role that may put everything there, for a role that may only put what `names` matches. */
+  grantPutOnly(role: IRole, prefix: Prefix, names: string): void {
+    setOnce(this.partialWriters, prefix, role);
+    this.allowPut(role, [`${prefix}/${names}`]);
+  }
+
+  private allowPut(role: IRole, keys: readonly string[]): void {
     // Not the bucket's own grants: those add legal holds, retention and aborting of uploads.
-    this.allow(role, prefixes, ['s3:PutObject']);
+    this.allow(role, keys, ['s3:PutObject']);
     // A single PUT needs a data key and no more; kms:Decrypt is only asked for by multipart uploads, which the bucket refuses.
-    this.allowKey(role, prefixes, 'kms:GenerateDataKey');
+    this.allowKey(role, keys, 'kms:GenerateDataKey');
   }
 
   /**
@@ -189,7 +198,7 @@ export class Store extends Construct {
    * HeadObject does not, as long as it asks for no checksum.
    */
   grantHead(role: IRole, prefixes: readonly Prefix[]): void {
-    this.allow(role, prefixes, ['s3:GetObject']);
+    this.allow(role, keysUnder(prefixes), ['s3:GetObject']);
     // IfExists: a GET or HEAD carries no prefix, and for a missing key S3 answers 403 instead of 404 to who may not list, which the
     // handlers would take for a lost right. The price: the role may list all keys, by leaving the prefix out.
     this.allowList(role, prefixes, 's3:ListBucket', 'StringLikeIfExists');
@@ -232,7 +241,7 @@ export class Store extends Construct {
         conditions: { StringEquals: { 's3:RequestObjectTag/retention': retentions } },
       }),
     );
-    this.allow(role, [prefix], ['s3:GetObjectVersionTagging']);
+    this.allow(role, keysUnder([prefix]), ['s3:GetObjectVersionTagging']);
   }
 
   /**
@@ -241,7 +250,12 @@ export class Store extends Construct {
    */
   grantLock(role: IRole, prefix: Prefix): void {
     this.keep(role, prefix);
-    this.allow(role, [prefix], ['s3:GetObjectRetention', 's3:PutObjectRetention']);
+    this.allow(role, keysUnder([prefix]), ['s3:GetObjectRetention', 's3:PutObjectRetention']);
+  }
+
+  /** Allows a role to see what keys there are under these prefixes, and no more. */
+  grantList(role: IRole, prefixes: readonly Prefix[]): void {
+    this.allowList(role, prefixes, 's3:ListBucket', 'StringLike');
   }
 
   /** Allows a role to see all versions and delete markers under these prefixes. */
@@ -251,23 +265,23 @@ export class Store extends Construct {
 
   /** Allows a role to get and head objects under these prefixes by version, and by that only; to read them it also needs `grantDecrypt`. */
   grantGetVersions(role: IRole, prefixes: readonly Prefix[]): void {
-    this.allow(role, prefixes, ['s3:GetObjectVersion']);
+    this.allow(role, keysUnder(prefixes), ['s3:GetObjectVersion']);
   }
 
   /** Allows a role to have S3 decrypt objects under these prefixes. */
   grantDecrypt(role: IRole, prefixes: readonly Prefix[]): void {
-    this.allowKey(role, prefixes, 'kms:Decrypt');
+    this.allowKey(role, keysUnder(prefixes), 'kms:Decrypt');
   }
 
-  private allow(role: IRole, prefixes: readonly Prefix[], actions: string[]): void {
-    const resources = prefixes.map((prefix) => this.bucket.arnForObjects(`${prefix}/*`));
+  private allow(role: IRole, keys: readonly string[], actions: string[]): void {
+    const resources = keys.map((key) => this.bucket.arnForObjects(key));
     role.addToPrincipalPolicy(new PolicyStatement({ actions, resources }));
     for (const resource of resources) {
       acknowledgeWildcard(role, resource, 'every backup has its own key, so a role is held to a prefix');
     }
   }
 
-  private allowKey(role: IRole, prefixes: readonly Prefix[], action: string): void {
+  private allowKey(role: IRole, keys: readonly string[], action: string): void {
     role.addToPrincipalPolicy(
       new PolicyStatement({
         actions: [action],
@@ -275,7 +289,7 @@ export class Store extends Construct {
         conditions: {
           // Without a Bucket Key, S3 uses the ARN of the object as encryption context.
           StringLike: {
-            'kms:EncryptionContext:aws:s3:arn': prefixes.map((prefix) => this.bucket.arnForObjects(`${prefix}/*`)),
+            'kms:EncryptionContext:aws:s3:arn': keys.map((key) => this.bucket.arnForObjects(key)),
           },
         },
       }),
@@ -461,13 +475,28 @@ export class Store extends Construct {
     const resources = [bucket.arnForObjects(`${prefix}/*`)];
     const name = `${prefix.charAt(0).toUpperCase()}${prefix.slice(1)}`;
     if (this.keeper?.prefix !== prefix) {
-      return [deny(`DenyOtherWritersOf${name}`, { actions: WRITE_ACTIONS, resources, conditions: butBy(writer) })];
+      // Which of it the second one may put, its own role says.
+      const conditions = butBy(writer, this.partialWriters.get(prefix));
+      return [deny(`DenyOtherWritersOf${name}`, { actions: WRITE_ACTIONS, resources, conditions })];
     }
     return [
       deny(`DenyOtherWritersOf${name}`, { actions: ['s3:PutObject'], resources, conditions: butBy(writer) }),
       deny(`DenyOtherTagsOf${name}`, { actions: TAG_ACTIONS, resources, conditions: butBy(writer, this.keeper.role) }),
     ];
   }
+}
+
+function setOnce(writers: Map<Prefix, IRole>, prefix: Prefix, role: IRole): void {
+  if (writers.has(prefix)) {
+    throw new Error(
+      `role that writes ${prefix}/: got a second one, expected only ${String(writers.get(prefix)?.node.path)}`,
+    );
+  }
+  writers.set(prefix, role);
+}
+
+function keysUnder(prefixes: readonly Prefix[]): string[] {
+  return prefixes.map((prefix) => `${prefix}/*`);
 }
 
 /** A condition that holds for everybody but this role; without a role for everybody. */

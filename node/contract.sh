@@ -26,6 +26,8 @@ readonly EXIT_AUTH=40 EXIT_NO_QUORUM=41 EXIT_LEARNER=42 EXIT_FEWER_MEMBERS=43 EX
 readonly EXIT_DISK=50 EXIT_NO_TOOL=51 EXIT_TOOL_CHANGED=52
 readonly EXIT_SAVE_FAILED=60 EXIT_TRAILER=61 EXIT_STATUS=62 EXIT_COMPRESS_FAILED=63 EXIT_TOO_LARGE=64
 readonly EXIT_UPLOAD_REFUSED=70 EXIT_UPLOAD_EXPIRED=71 EXIT_UPLOAD_EXISTS=72 EXIT_UPLOAD_FAILED=73 EXIT_NOTHING_STAGED=74
+readonly EXIT_OTHER_RESTORE=80 EXIT_NOT_PREPARED=81 EXIT_SEAL=82 EXIT_DOWNLOAD=83 EXIT_SNAPSHOT_BYTES=84 EXIT_RESTORE_FAILED=85 EXIT_LAYOUT=86
+readonly EXIT_NOT_STOPPED=87 EXIT_SWAP=88 EXIT_NOT_STARTED=89 EXIT_NOT_HEALTHY=90 EXIT_ALREADY_SERVED=91 EXIT_NOT_UNDONE=92
 readonly EXIT_UNEXPECTED=99
 
 # Never /tmp: on Amazon Linux 2023 that is memory.
@@ -34,7 +36,7 @@ readonly STAGING_DIR=$HOME_DIR/staging
 readonly RESTORE_JOURNAL=$HOME_DIR/restore/journal
 
 # State of the run. Set here, because a variable of the same name in the environment must not become it.
-HAVE_LOCK=no STAGED='' SAID=no
+HAVE_LOCK=no STAGED='' SAID=no ALLOWED_RESTORE='' JOURNAL_ID=''
 
 log() {
   printf '%s\n' "$*" >&2
@@ -128,22 +130,44 @@ parameter() {
   fi
 }
 
-# begin COMMAND...: root, the commands that the script needs, and the lock. From here on STAGED is removed at the end.
-begin() {
+# need COMMAND...: root, and the commands that the script needs.
+need() {
   local command
   ((EUID == 0)) || refuse "$EXIT_NOT_ROOT" not-root "running as uid $EUID, expected root; run through SSM Run Command, which runs as root"
   for command in "$@"; do
     type -P "$command" >/dev/null ||
       refuse "$EXIT_MISSING_COMMAND" missing-command "'$command' was not found in $PATH, expected it on every control-plane node; install its package"
   done
+}
+
+# lock_node SECONDS: the one lock of this node, waited for so long. From here on STAGED is removed at the end.
+lock_node() {
   install -d -m 0700 -o root -g root -- "$HOME_DIR"
   exec 9>>"$HOME_DIR/lock"
   # Children inherit the lock on purpose: while one of them still writes into staging, the next run must stay out.
-  flock -n 9 ||
-    refuse "$EXIT_ALREADY_RUNNING" already-running "another snapshot, upload or restore holds $HOME_DIR/lock on this node, expected it free; wait until it ends"
+  flock -w "$1" 9 ||
+    refuse "$EXIT_ALREADY_RUNNING" already-running "another snapshot, upload or restore held $HOME_DIR/lock on this node for $1 s, expected it free; wait until it ends"
   HAVE_LOCK=yes
-  if [[ -e $RESTORE_JOURNAL ]]; then
-    refuse "$EXIT_RESTORE_RUNNING" restore-running "a restore is under way on this node ($RESTORE_JOURNAL exists), expected none; let it finish or roll it back"
+}
+
+# read_restore_id: sets JOURNAL_ID to the restore that is under way on this node, or to ''.
+read_restore_id() {
+  local line=''
+  JOURNAL_ID=''
+  [[ -e $RESTORE_JOURNAL ]] || return 0
+  IFS= read -r line <"$RESTORE_JOURNAL" || :
+  [[ ! $line =~ ^restore\ ([0-9]{8}T[0-9]{6}Z)$ ]] || JOURNAL_ID=${BASH_REMATCH[1]}
+  [[ -n $JOURNAL_ID ]] ||
+    refuse "$EXIT_UNEXPECTED" unexpected "$RESTORE_JOURNAL begins with '${line:0:100}', expected 'restore' and its id; find out who wrote it, and move it away when no restore is under way"
+}
+
+# begin COMMAND...: what a backup begins with: need, the lock, and no restore under way but the one in ALLOWED_RESTORE.
+begin() {
+  need "$@"
+  lock_node 0
+  read_restore_id
+  if [[ -n $JOURNAL_ID && $JOURNAL_ID != "$ALLOWED_RESTORE" ]]; then
+    refuse "$EXIT_RESTORE_RUNNING" restore-running "restore $JOURNAL_ID is under way on this node ($RESTORE_JOURNAL exists), expected none; let it finish or roll it back"
   fi
 }
 

@@ -1,9 +1,12 @@
 #!/bin/bash
 # Takes a snapshot of this node's etcd, proves it here, compresses it into staging, and says what it is.
 # Parameters: BackupId, ClusterName, MembersBefore (0: not known), ToolPins ("version/arch/name=sha256 ..."),
-# ToolUrls ("version/arch/name=sha256=url ..."), DiskLimitPercent.
+# ToolUrls ("version/arch/name=sha256=url ..."), DiskLimitPercent, RestoreId ('': a backup; else the restore that is about to replace
+# what is saved: then the member may be the last one that serves, without quorum).
 # shellcheck source=node/contract.sh
 source "$(dirname "${BASH_SOURCE[0]}")/contract.sh"
+# shellcheck source=node/etcd.sh
+source "$(dirname "${BASH_SOURCE[0]}")/etcd.sh"
 
 # S3 stores at most 5 GB in one PUT, and only one PUT has a SHA-256 of the whole object.
 readonly PUT_LIMIT_BYTES=5368709120 PUT_WARNING_BYTES=4294967296
@@ -16,468 +19,7 @@ readonly UPLOAD_PATIENCE_SECONDS=300
 # SSM keeps the first 24,000 characters of stdout; half a line is no result.
 readonly RESULT_LIMIT=23000
 
-ETCDCTL='' ASK_AT='' ANSWERING_NAME='' TLS=()
-
-# ---------------------------------------------------------------- the right etcd
-
-# of_host PID: whether a process is one of the host's own: in its user namespace, and of root or of the uid given. Any user of the node
-# and any pod can call a process etcd or kubelet, and show it whatever root it likes.
-of_host() {
-  local owner
-  owner=$(stat -c %u -- "/proc/$1" 2>/dev/null) || return 1
-  [[ $owner == 0 || $owner == "${2-0}" ]] && [[ /proc/$1/ns/user -ef /proc/self/ns/user ]]
-}
-
-# read_arguments FILE: sets ARGUMENTS to the NUL-separated strings of a /proc file.
-read_arguments() {
-  ARGUMENTS=()
-  # The process may end while we look: then there is nothing to read.
-  mapfile -d '' -t ARGUMENTS 2>/dev/null <"$1" || :
-}
-
-# flag NAME DEFAULT [ARGUMENT...]: sets FLAG to the last value of --NAME in the arguments (--k=v, --k v, -k), or DEFAULT.
-flag() {
-  local name=$1 argument previous=''
-  FLAG=$2
-  shift 2
-  for argument in "$@"; do
-    case $argument in
-      "--$name="* | "-$name="*) FLAG=${argument#*=} ;;
-      "--$name" | "-$name") FLAG=true ;;
-      *) [[ $previous != "--$name" && $previous != "-$name" ]] || FLAG=$argument ;;
-    esac
-    previous=$argument
-  done
-}
-
-# yaml_value FILE KEY: sets YAML_VALUE to a top-level scalar of a YAML file, or ''.
-yaml_value() {
-  local line
-  YAML_VALUE=''
-  [[ -r $1 ]] || return 0
-  while IFS= read -r line || [[ -n $line ]]; do
-    if [[ $line =~ ^$2:[[:space:]]*[\"\']?([^\"\'#]*[^\"\'#[:space:]])[\"\']?[[:space:]]*(#.*)?$ ]]; then
-      YAML_VALUE=${BASH_REMATCH[1]}
-    fi
-  done <"$1"
-}
-
-# The folder of static pods: kubelet's flag, else its configuration's drop-ins, else its configuration, else kubeadm's.
-find_static_pods() {
-  local comm name dir='' file
-  local config=/var/lib/kubelet/config.yaml flag_path=''
-  STATIC_PODS=/etc/kubernetes/manifests
-  for comm in /proc/[0-9]*/comm; do
-    name=''
-    read -r name 2>/dev/null <"$comm" || :
-    if [[ $name != kubelet || ! ${comm%comm}ns/pid -ef /proc/self/ns/pid ]] || ! of_host "${comm//[!0-9]/}"; then
-      continue
-    fi
-    read_arguments "${comm%/comm}/cmdline"
-    flag config "$config" "${ARGUMENTS[@]}"
-    config=$FLAG
-    flag config-dir '' "${ARGUMENTS[@]}"
-    dir=$FLAG
-    flag pod-manifest-path '' "${ARGUMENTS[@]}"
-    flag_path=$FLAG
-    break
-  done
-  yaml_value "$config" staticPodPath
-  [[ -z $YAML_VALUE ]] || STATIC_PODS=$YAML_VALUE
-  if [[ -n $dir ]]; then
-    for file in "$dir"/*.conf; do
-      yaml_value "$file" staticPodPath
-      [[ -z $YAML_VALUE ]] || STATIC_PODS=$YAML_VALUE
-    done
-  fi
-  [[ -z $flag_path ]] || STATIC_PODS=$flag_path
-}
-
-# manifest_arguments FILE: sets ARGUMENTS to the list items of a static pod's manifest, quotes taken off.
-manifest_arguments() {
-  local line item
-  ARGUMENTS=()
-  while IFS= read -r line || [[ -n $line ]]; do
-    [[ $line =~ ^[[:space:]]*-[[:space:]]+(.*[^[:space:]])[[:space:]]*$ ]] || continue
-    item=${BASH_REMATCH[1]}
-    if [[ $item =~ ^\"([^\"]*)\"([[:space:]]+#.*)?$ || $item =~ ^\'([^\']*)\'([[:space:]]+#.*)?$ ]]; then
-      item=${BASH_REMATCH[1]}
-    else
-      item=${item%%[[:space:]]#*}
-    fi
-    ARGUMENTS+=("$item")
-  done <"$1"
-}
-
-# etcd_setting NAME DEFAULT: sets FLAG from the process's arguments, else from its environment, as etcd itself decides.
-etcd_setting() {
-  local variable=ETCD_${1^^} value=$2 entry
-  variable=${variable//-/_}
-  for entry in "${ETCD_ENVIRONMENT[@]}"; do
-    [[ $entry != "$variable="* ]] || value=${entry#*=}
-  done
-  flag "$1" "$value" "${ETCD_ARGUMENTS[@]}"
-}
-
-# is_data_dir_of MANIFEST: whether the data directory that process ETCD_PID sees is one that the manifest mounts. Sets HOST_PATH.
-is_data_dir_of() {
-  local line
-  host_path "$DATA_DIR"
-  [[ -n $HOST_PATH ]] || return 1
-  while IFS= read -r line; do
-    [[ $line =~ ^[[:space:]]+path:[[:space:]]*[\"\']?([^\"\'#]*[^\"\'#[:space:]]) ]] || continue
-    [[ $HOST_PATH != "${BASH_REMATCH[1]%/}" && $HOST_PATH != "${BASH_REMATCH[1]%/}"/* ]] || return 0
-  done <"$1"
-  return 1
-}
-
-find_etcd() {
-  local manifest comm pid name others='' found='' config=''
-  find_static_pods
-  manifest=$STATIC_PODS/etcd.yaml
-  [[ -r $manifest ]] ||
-    refuse "$EXIT_NO_ETCD" no-etcd "no readable $manifest on this node, expected kubeadm's static pod of etcd; check that this is a control-plane node with a stacked etcd"
-  manifest_arguments "$manifest"
-  flag name default "${ARGUMENTS[@]}"
-  MEMBER_NAME=$FLAG
-  flag data-dir "$MEMBER_NAME.etcd" "${ARGUMENTS[@]}"
-  DATA_DIR=$FLAG
-  flag config-file '' "${ARGUMENTS[@]}"
-  [[ -z $FLAG ]] ||
-    refuse "$EXIT_CONFIG_FILE" config-file "$manifest starts etcd with --config-file=$FLAG, expected flags as kubeadm writes them; etcd ignores every flag beside a config file, so move its settings into flags"
-  for comm in /proc/[0-9]*/comm; do
-    name=''
-    read -r name 2>/dev/null <"$comm" || :
-    [[ $name == etcd ]] || continue
-    pid=${comm//[!0-9]/}
-    # kubeadm can run etcd as the user that owns its data.
-    if [[ ! /proc/$pid/ns/net -ef /proc/self/ns/net ]] || ! of_host "$pid" "$(stat -c %u -- "/proc/$pid/root/$DATA_DIR" 2>/dev/null)"; then
-      continue
-    fi
-    read_etcd "$pid"
-    etcd_setting config-file ''
-    if [[ -n $FLAG ]]; then
-      config+=" pid $pid with --config-file ${FLAG:0:100};"
-      continue
-    fi
-    etcd_setting name default
-    name=$FLAG
-    etcd_setting data-dir "$name.etcd"
-    if [[ $name != "$MEMBER_NAME" || $FLAG != "$DATA_DIR" ]]; then
-      others+=" pid $pid with name '${name:0:100}' and data-dir '${FLAG:0:100}';"
-    elif ! is_data_dir_of "$manifest"; then
-      others+=" pid $pid with that name, whose $DATA_DIR lies at '${HOST_PATH:0:100}' on the host;"
-    else
-      found+=" $pid"
-    fi
-  done
-  read -r ETCD_PID name <<<"$found"
-  [[ -z $name ]] ||
-    refuse "$EXIT_NOT_AS_MANIFEST" not-as-manifest "processes$found all are etcd with name '$MEMBER_NAME' on the data of $manifest, expected one; look at 'crictl ps'"
-  if [[ -n $ETCD_PID ]]; then
-    read_etcd "$ETCD_PID"
-    is_data_dir_of "$manifest"
-    HOST_DATA_DIR=$HOST_PATH
-    return 0
-  fi
-  [[ -z $others ]] ||
-    refuse "$EXIT_NOT_AS_MANIFEST" not-as-manifest "running here:$others expected name '$MEMBER_NAME' and data-dir '$DATA_DIR' as $manifest says; look at 'crictl ps' and the kubelet's log"
-  [[ -z $config ]] ||
-    refuse "$EXIT_CONFIG_FILE" config-file "running here:$config expected flags as kubeadm writes them; etcd ignores every flag beside a config file, so move its settings into flags"
-  refuse "$EXIT_NO_ETCD" no-etcd "no process 'etcd' of the host in its network, expected the static pod of $manifest to be running; look at 'crictl ps -a' and the kubelet's log"
-}
-
-# read_etcd PID: sets ETCD_PID, ETCD_ARGUMENTS and ETCD_ENVIRONMENT (only what etcd reads of it).
-read_etcd() {
-  local entry
-  ETCD_PID=$1
-  read_arguments "/proc/$1/environ"
-  ETCD_ENVIRONMENT=()
-  for entry in "${ARGUMENTS[@]}"; do
-    [[ $entry != ETCD_* ]] || ETCD_ENVIRONMENT+=("$entry")
-  done
-  read_arguments "/proc/$1/cmdline"
-  ETCD_ARGUMENTS=("${ARGUMENTS[@]:1}")
-}
-
-# find_mount MOUNTINFO PATH: of the mounts of a process, the one that PATH lies on. Sets MOUNT_DEVICE, MOUNT_ROOT and MOUNT_POINT.
-find_mount() {
-  local device root point
-  MOUNT_DEVICE='' MOUNT_ROOT='' MOUNT_POINT=''
-  while read -r _ _ device root point _; do
-    # mountinfo writes blanks as \040; printf gives them back.
-    printf -v root '%b' "$root"
-    printf -v point '%b' "$point"
-    if [[ $2 == "$point" || $2 == "${point%/}"/* ]] && ((${#point} >= ${#MOUNT_POINT})); then
-      MOUNT_DEVICE=$device MOUNT_ROOT=$root MOUNT_POINT=$point
-    fi
-  done <"$1"
-}
-
-# host_path PATH: sets HOST_PATH to where etcd's PATH lies on the host, or to '' when no mount of the host shows it.
-host_path() {
-  local device root point inside path
-  HOST_PATH=''
-  find_mount "/proc/$ETCD_PID/mountinfo" "$1"
-  [[ -n $MOUNT_POINT ]] || return 0
-  inside=${MOUNT_ROOT%/}${1#"${MOUNT_POINT%/}"}
-  while read -r _ _ device root point _; do
-    printf -v root '%b' "$root"
-    printf -v point '%b' "$point"
-    [[ $device == "$MOUNT_DEVICE" ]] || continue
-    [[ $inside == "$root" || $inside == "${root%/}"/* ]] || continue
-    path=${point%/}${inside#"${root%/}"}
-    [[ $path -ef /proc/$ETCD_PID/root/$1 ]] || continue
-    HOST_PATH=$path
-    # Several mounts may show the same file: kubeadm gives both sides the same path.
-    [[ $path != "$1" ]] || return 0
-  done </proc/self/mountinfo
-}
-
-# ---------------------------------------------------------------- how to speak with it
-
-# choose_url LIST: sets URL to the first loopback URL of a comma-separated list, else the first that names one address.
-choose_url() {
-  local url host
-  local -a urls
-  URL=''
-  IFS=, read -r -a urls <<<"$1"
-  for url in "${urls[@]}"; do
-    [[ $url =~ ^https?://([]A-Za-z0-9._:%[-]+)$ ]] || continue
-    host=${BASH_REMATCH[1]}
-    case $host in
-      127.* | localhost:* | localhost | '[::1]'*)
-        URL=$url
-        return 0
-        ;;
-      0.0.0.0* | '[::]'* | :*) ;;
-      *) [[ -n $URL ]] || URL=$url ;;
-    esac
-  done
-}
-
-find_endpoint() {
-  local listen advertise
-  etcd_setting listen-client-urls http://localhost:2379
-  listen=$FLAG
-  etcd_setting advertise-client-urls http://localhost:2379
-  advertise=$FLAG
-  choose_url "$listen"
-  # Listening on every address: the certificate then carries the advertised one.
-  [[ -n $URL ]] || choose_url "$advertise"
-  [[ -n $URL ]] ||
-    refuse "$EXIT_NO_ENDPOINT" no-endpoint "no usable client URL in --listen-client-urls=$listen and --advertise-client-urls=$advertise, expected one with a loopback or concrete address; check $STATIC_PODS/etcd.yaml"
-  ENDPOINT=$URL
-  # With URLs of their own for HTTP, the others speak gRPC alone.
-  etcd_setting listen-client-http-urls ''
-  choose_url "$FLAG"
-  HTTP_ENDPOINT=${URL:-$ENDPOINT}
-}
-
-# days_left FILE: sets DAYS_LEFT to the whole days until a certificate ends (negative: since it ended).
-days_left() {
-  local end
-  end=$(openssl x509 -in "$1" -noout -enddate)
-  end=$(date -d "${end#notAfter=}" +%s)
-  DAYS_LEFT=$(((end - $(date +%s)) / 86400))
-  # Division rounds towards zero: an hour after the end is day -1, not day 0.
-  ((end > $(date +%s))) || DAYS_LEFT=$((DAYS_LEFT - 1))
-}
-
-# check_certificate CERT KEY: sets REASON (a code) and WHY, both '' when the pair can be used as a client.
-check_certificate() {
-  REASON='' WHY=''
-  if [[ ! -e $1 || ! -e $2 ]]; then
-    REASON=$EXIT_CERTIFICATE_MISSING WHY="$1 or its key does not exist"
-  elif ! openssl x509 -in "$1" -noout 2>/dev/null || ! openssl pkey -in "$2" -noout -passin pass: 2>/dev/null; then
-    REASON=$EXIT_CERTIFICATE_UNREADABLE WHY="$1 or its key cannot be read by openssl"
-  elif [[ $(openssl x509 -in "$1" -noout -purpose) != *'SSL client : Yes'* ]]; then
-    REASON=$EXIT_CERTIFICATE_NO_CLIENT_AUTH WHY="$1 has no clientAuth"
-  elif [[ $(openssl x509 -in "$1" -noout -pubkey) != "$(openssl pkey -in "$2" -pubout -passin pass:)" ]]; then
-    REASON=$EXIT_CERTIFICATE_UNREADABLE WHY="$1 does not belong to its key"
-  else
-    days_left "$1"
-    if ((DAYS_LEFT < 0)); then
-      REASON=$EXIT_CERTIFICATE_EXPIRED WHY="$1 expired $((-DAYS_LEFT)) days ago"
-    elif ! openssl verify -CAfile "$CA" "$1" >/dev/null 2>&1; then
-      REASON=$EXIT_CERTIFICATE_UNREADABLE WHY="$1 is not signed by $CA"
-    fi
-  fi
-}
-
-# The first pair with clientAuth of kubeadm's three. Paths of flags are the container's; these are the host's.
-find_certificates() {
-  local ca server_cert server_key pki pair worst=0 why='' name
-  CA='' CERT='' KEY=''
-  [[ $ENDPOINT == https://* ]] || return 0
-  etcd_setting trusted-ca-file ''
-  ca=$FLAG
-  etcd_setting cert-file ''
-  server_cert=$FLAG
-  etcd_setting key-file ''
-  server_key=$FLAG
-  host_path "$ca"
-  CA=$HOST_PATH
-  [[ -n $ca && -r $CA ]] ||
-    refuse "$EXIT_CERTIFICATE_MISSING" certificate-missing "--trusted-ca-file=$ca is not readable on the host, expected etcd's CA certificate; check $STATIC_PODS/etcd.yaml and its volumes"
-  openssl x509 -in "$CA" -noout 2>/dev/null ||
-    refuse "$EXIT_CERTIFICATE_UNREADABLE" certificate-unreadable "$CA cannot be read by openssl, expected etcd's CA certificate in PEM; restore it from a good control-plane node"
-  pki=${CA%/*}
-  host_path "$server_cert"
-  server_cert=$HOST_PATH
-  host_path "$server_key"
-  server_key=$HOST_PATH
-  CERTIFICATES=("$CA")
-  for pair in "$pki/healthcheck-client" "${pki%/*}/apiserver-etcd-client" server; do
-    if [[ $pair == server ]]; then
-      name=$server_cert
-      check_certificate "$server_cert" "$server_key"
-    else
-      name=$pair.crt
-      check_certificate "$pair.crt" "$pair.key"
-    fi
-    if [[ -z $REASON && -z $CERT ]]; then
-      CERT=$name KEY=${pair}.key
-      [[ $pair != server ]] || KEY=$server_key
-    fi
-    [[ $REASON == "$EXIT_CERTIFICATE_MISSING" || $REASON == "$EXIT_CERTIFICATE_UNREADABLE" ]] || CERTIFICATES+=("$name")
-    [[ -z $REASON ]] || why+="${why:+; }$WHY"
-    # The codes grow with how near a pair came to being usable: the nearest one names the refusal.
-    ((${REASON:-0} <= worst)) || worst=$REASON
-  done
-  if [[ -n $CERT ]]; then
-    TLS=(--cacert "$CA" --cert "$CERT" --key "$KEY")
-    return 0
-  fi
-  case $worst in
-    "$EXIT_CERTIFICATE_EXPIRED") name='certificate-expired' ;;
-    "$EXIT_CERTIFICATE_NO_CLIENT_AUTH") name='certificate-no-client-auth' ;;
-    "$EXIT_CERTIFICATE_UNREADABLE") name='certificate-unreadable' ;;
-    *) name='certificate-missing' ;;
-  esac
-  refuse "$worst" "$name" "no client certificate for etcd: $why; expected one valid pair with clientAuth; renew with 'kubeadm certs renew' and run the backup again"
-}
-
-# ask_http PATH: sets ANSWER to what etcd's HTTP side says. Errors go to the caller.
-ask_http() {
-  ANSWER=$(env -i PATH="$PATH" curl -q --silent --show-error --fail --globoff --noproxy '*' --connect-timeout 5 --max-time 10 \
-    "${TLS[@]}" "$HTTP_ENDPOINT$1" 2>&1)
-}
-
-find_version() {
-  ask_http /version ||
-    refuse "$EXIT_NO_ENDPOINT" no-endpoint "etcd (pid $ETCD_PID) does not answer at $HTTP_ENDPOINT/version: ${ANSWER:0:300}; expected its version; check the member's log and its certificates"
-  [[ $ANSWER =~ \"etcdserver\":\"([0-9]+\.[0-9]+\.[0-9]+)([^\"]*)\" ]] ||
-    refuse "$EXIT_NO_ENDPOINT" no-endpoint "$HTTP_ENDPOINT/version answered '${ANSWER:0:100}', expected etcd's version; check what listens there"
-  ETCD_VERSION=${BASH_REMATCH[1]}${BASH_REMATCH[2]}
-  CLUSTER_VERSION=unknown
-  [[ ! $ANSWER =~ \"etcdcluster\":\"([^\"]*)\" ]] || CLUSTER_VERSION=${BASH_REMATCH[1]}
-  case $(uname -m) in
-    x86_64) ARCH=amd64 ;;
-    aarch64) ARCH=arm64 ;;
-    *) ARCH=$(uname -m) ;;
-  esac
-}
-
-# ---------------------------------------------------------------- its tools
-
-# check_pin NAME SHA256: refuses a tool whose hash is not one of those known for this version and architecture.
-check_pin() {
-  local pin expected=''
-  for pin in $TOOL_PINS; do
-    [[ ${pin%%=*} == "$ETCD_VERSION/$ARCH/$1" ]] || continue
-    [[ ${pin#*=} != "$2" ]] || return 0
-    expected+=" ${pin#*=}"
-  done
-  [[ -z $expected ]] ||
-    refuse "$EXIT_TOOL_CHANGED" tool-changed "$1 $ETCD_VERSION ($ARCH) has SHA-256 $2, expected$expected as at earlier backups; it was not run; find out who changed the image on this node"
-}
-
-# use_tool NAME SHA256 SOURCE: makes the checked copy in staging the tool to run. Sets TOOL.
-use_tool() {
-  TOOL=$WORK/tools/$1
-  chmod 0700 "$TOOL"
-  TOOLS_JSON+="${TOOLS_JSON:+,}{\"name\":\"$1\",\"version\":$(json_string "$ETCD_VERSION"),\"arch\":\"$ARCH\",\"sha256\":\"$2\",\"source\":\"$3\"}"
-}
-
-# copy_tool NAME: a copy of the image's tool in staging, hashed and compared. Sets TOOL to it, or to ''. Binaries in a container's
-# writable layer can change under us; our copy cannot.
-copy_tool() {
-  local dir source sha256
-  TOOL=''
-  for dir in usr/local/bin usr/bin bin; do
-    source=/proc/$ETCD_PID/root/$dir/$1
-    [[ -f $source && ! -L $source ]] || continue
-    cp -- "$source" "$WORK/tools/$1"
-    sha256=$(openssl dgst -sha256 -r "$WORK/tools/$1")
-    sha256=${sha256%% *}
-    check_pin "$1" "$sha256"
-    use_tool "$1" "$sha256" image
-    return 0
-  done
-}
-
-# fetch_tool NAME: the same from the bucket's tools/, through a URL that came as parameter, checked against its hash. TOOL is '' when
-# the bucket has none for this version, or when it cannot be fetched: stderr then says why, and the caller what follows from it.
-fetch_tool() {
-  local entry rest sha256 found
-  local -a entries
-  TOOL=''
-  # Not "for entry in $TOOL_URLS": the "?" of a URL is a pattern for file names there.
-  read -r -a entries <<<"$TOOL_URLS"
-  for entry in "${entries[@]}"; do
-    [[ ${entry%%=*} == "$ETCD_VERSION/$ARCH/$1" ]] || continue
-    rest=${entry#*=}
-    sha256=${rest%%=*}
-    log "fetching $1 $ETCD_VERSION from the bucket"
-    if ! printf 'url = "%s"\noutput = "%s"\n' "${rest#*=}" "$WORK/tools/$1" |
-      curl -q --config - --silent --show-error --fail --globoff --connect-timeout 10 --max-time 120; then
-      log "$1 $ETCD_VERSION could not be fetched from the bucket's tools/: check the node's route to S3"
-      return 0
-    fi
-    found=$(openssl dgst -sha256 -r "$WORK/tools/$1")
-    found=${found%% *}
-    [[ $found == "$sha256" ]] ||
-      refuse "$EXIT_TOOL_CHANGED" tool-changed "$1 $ETCD_VERSION from the bucket has SHA-256 $found, expected $sha256; it was not run; look at the bucket's tools/ prefix"
-    use_tool "$1" "$sha256" bucket
-    return 0
-  done
-}
-
-find_tools() {
-  local minor patch
-  TOOLS_JSON=''
-  mkdir "$WORK/tools"
-  copy_tool etcdctl
-  [[ -n $TOOL ]] || fetch_tool etcdctl
-  ETCDCTL=$TOOL
-  [[ -n $ETCDCTL ]] ||
-    refuse "$EXIT_NO_TOOL" no-tool "no etcdctl in the image of etcd $ETCD_VERSION, expected it in /usr/local/bin there, or to be fetched from the bucket; run 'npm run tools -- add $ETCD_VERSION'"
-  copy_tool etcdutl
-  STATUS_TOOL=$TOOL
-  [[ -z $STATUS_TOOL ]] || return 0
-  minor=${ETCD_VERSION#*.}
-  patch=${minor#*.}
-  minor=${minor%%.*}
-  patch=${patch%%[!0-9]*}
-  # etcdctl lost 'snapshot status' and 'restore' in 3.6; before 3.5.10 its restore cannot raise the revision.
-  if ((minor == 5 && patch >= 10)); then
-    STATUS_TOOL=$ETCDCTL
-    return 0
-  fi
-  fetch_tool etcdutl
-  STATUS_TOOL=$TOOL
-  [[ -z $STATUS_TOOL ]] || return 0
-  ((minor >= 6)) || STATUS_TOOL=$ETCDCTL
-  FINDINGS+=(tools-missing)
-}
-
-# etcdctl ARGUMENT...: asks this node's etcd (or the endpoints in ASK_AT). An ETCDCTL_* of root's environment is fatal beside the
-# flag of the same name, so the tools get an environment of their own.
-etcdctl() {
-  env -i PATH=/nonexistent HOME=/nonexistent ETCDCTL_API=3 "$ETCDCTL" --endpoints="${ASK_AT:-$ENDPOINT}" --dial-timeout=5s \
-    ${TLS[@]+--cacert="$CA" --cert="$CERT" --key="$KEY"} "$@"
-}
+ANSWERING_NAME=''
 
 # ask COMMAND...: sets ANSWER to etcdctl's answer; a refusal of etcd is one of ours.
 ask() {
@@ -518,7 +60,8 @@ number() {
 
 check_member() {
   local leader
-  ask get --consistency=l --limit=1 --keys-only /registry/
+  # A survivor's data is what there is: a restore says how old it is.
+  [[ -n $RESTORE_ID ]] || ask get --consistency=l --limit=1 --keys-only /registry/
   ask endpoint status -w fields
   number MemberID "$ANSWER"
   printf -v MEMBER_ID '%x' "$FIELD"
@@ -530,8 +73,11 @@ check_member() {
   field IsLearner "$ANSWER"
   [[ $FIELD == false ]] ||
     refuse "$EXIT_LEARNER" learner "member $MEMBER_ID ($MEMBER_NAME) is a learner, expected a voting member; the next node is tried"
-  [[ $leader != 0 ]] ||
-    refuse "$EXIT_NO_QUORUM" no-quorum "member $MEMBER_ID ($MEMBER_NAME) knows no leader, expected one; a member that is cut off would save stale data"
+  if [[ $leader == 0 ]]; then
+    [[ -n $RESTORE_ID ]] ||
+      refuse "$EXIT_NO_QUORUM" no-quorum "member $MEMBER_ID ($MEMBER_NAME) knows no leader, expected one; a member that is cut off would save stale data"
+    FINDINGS+=(no-leader)
+  fi
   number Revision "$ANSWER"
   LIVE_REVISION=$FIELD
   number RaftTerm "$ANSWER"
@@ -543,6 +89,24 @@ check_member() {
   # The fields output of 3.5 leaves this one out; JSON has it unless it is 0.
   ask endpoint status -w json
   [[ $ANSWER =~ \"dbSizeInUse\":([0-9]+) ]] && DB_SIZE_IN_USE=${BASH_REMATCH[1]} || DB_SIZE_IN_USE=0
+}
+
+# check_survivor: what check_members asks, without a quorum, and whatever its size: what a restore replaces may be a cluster that lost members.
+check_survivor() {
+  local index
+  ask_members false ||
+    refuse "$EXIT_NO_ENDPOINT" no-endpoint "etcd's gateway at $HTTP_ENDPOINT does not give the member list: ${ANSWER:0:300}; expected it, as it needs no quorum; look for --enable-grpc-gateway=false in $STATIC_PODS/etcd.yaml"
+  for index in "${!MEMBER_IDS[@]}"; do
+    [[ ${MEMBER_IDS[index]} != "$MEMBER_ID" ]] || ANSWERING_NAME=${MEMBER_NAMES[index]}
+  done
+  check_name
+  ALARMS=()
+}
+
+# check_name: whether the member that answers is this node's.
+check_name() {
+  [[ ${ANSWERING_NAME-} == "$MEMBER_NAME" ]] ||
+    refuse "$EXIT_WRONG_MEMBER" wrong-member "$ENDPOINT is answered by member $MEMBER_ID named '${ANSWERING_NAME-not in the member list}', expected '$MEMBER_NAME' as $STATIC_PODS/etcd.yaml says; check for a second etcd or a proxy on that address"
 }
 
 # check_members: the member list, this node's place in it, and its size against last time's.
@@ -576,8 +140,7 @@ check_members() {
         ;;
     esac
   done <<<"$ANSWER"
-  [[ ${ANSWERING_NAME-} == "$MEMBER_NAME" ]] ||
-    refuse "$EXIT_WRONG_MEMBER" wrong-member "$ENDPOINT is answered by member $MEMBER_ID named '${ANSWERING_NAME-not in the member list}', expected '$MEMBER_NAME' as $STATIC_PODS/etcd.yaml says; check for a second etcd or a proxy on that address"
+  check_name
   MEMBER_COUNT=$count
   ((count >= MEMBERS_BEFORE)) ||
     refuse "$EXIT_FEWER_MEMBERS" fewer-members "the member list has $count members ($names ), expected $MEMBERS_BEFORE as at the last backup; a wiped first node that bootstrapped an empty cluster looks like this; if the cluster was scaled down on purpose, acknowledge it in the configuration"
@@ -767,48 +330,16 @@ pack() {
   ((PACKED_SIZE <= PUT_WARNING_BYTES)) || FINDINGS+=(compressed-over-4gb)
 }
 
-# ---------------------------------------------------------------- what the result says besides
-
-# sha256_of FILE: sets SHA256_OF to a JSON string, or null when there is no such file.
-sha256_of() {
-  SHA256_OF=null
-  [[ -r $1 ]] || return 0
-  SHA256_OF=$(openssl dgst -sha256 -r "$1")
-  SHA256_OF="\"${SHA256_OF%% *}\""
-}
-
-# fingerprint FILE: sets FINGERPRINT to a certificate's SHA-256 as a JSON string, or null.
-fingerprint() {
-  FINGERPRINT=null
-  [[ -r $1 ]] || return 0
-  FINGERPRINT=$(openssl x509 -in "$1" -outform DER | openssl dgst -sha256 -r)
-  FINGERPRINT="\"${FINGERPRINT%% *}\""
-}
-
-describe_cluster() {
-  local manifest=$STATIC_PODS/kube-apiserver.yaml line pki=/etc/kubernetes/pki certificate
-  KUBERNETES_VERSION=null ENCRYPTION=null
-  if [[ -r $manifest ]]; then
-    while IFS= read -r line; do
-      if [[ $line =~ image:.*kube-apiserver:(v[0-9][A-Za-z0-9.+-]*) ]]; then
-        KUBERNETES_VERSION="\"${BASH_REMATCH[1]}\""
-      fi
-    done <"$manifest"
-    manifest_arguments "$manifest"
-    flag encryption-provider-config '' "${ARGUMENTS[@]}"
-    sha256_of "${FLAG:-/nonexistent}"
-    ENCRYPTION=$SHA256_OF
-  fi
-  fingerprint "$CA"
-  ETCD_CA=$FINGERPRINT
-  fingerprint $pki/ca.crt
-  CLUSTER_CA=$FINGERPRINT
-  sha256_of $pki/sa.pub
-  SA_PUB=$SHA256_OF
-  CERTIFICATES_JSON=''
-  for certificate in "${CERTIFICATES[@]}"; do
-    days_left "$certificate"
-    CERTIFICATES_JSON+="${CERTIFICATES_JSON:+,}{\"file\":$(json_string "$certificate"),\"daysLeft\":$DAYS_LEFT}"
+# describe_image: sets IMAGE_TOOLS_JSON: what of etcd's tools the member's image has. The bucket is given what it lacks of them.
+describe_image() {
+  local name bytes
+  IMAGE_TOOLS_JSON=''
+  for name in etcd etcdctl etcdutl; do
+    image_tool "$name"
+    [[ -n $IMAGE_TOOL ]] || continue
+    bytes=$(stat -c %s -- "$IMAGE_TOOL")
+    hash_of "$IMAGE_TOOL"
+    IMAGE_TOOLS_JSON+="${IMAGE_TOOLS_JSON:+,}{\"name\":\"$name\",\"sha256\":\"$HASH_OF\",\"bytes\":$bytes}"
   done
 }
 
@@ -841,11 +372,13 @@ main() {
   TOOL_URLS=$PARAMETER
   parameter DiskLimitPercent '^[0-9]{1,2}$'
   DISK_LIMIT_PERCENT=$((10#$PARAMETER))
+  parameter RestoreId '^([0-9]{8}T[0-9]{6}Z)?$'
+  RESTORE_ID=$PARAMETER ALLOWED_RESTORE=$PARAMETER
   begin cat cp curl date df env flock gzip head install mkfifo nice od openssl readlink sleep stat tail tee tr uname
   make_room
   STAGED=$STAGING_DIR/$BACKUP_ID WORK=$STAGED
   mkdir -p -- "$WORK"
-  FINDINGS=() CERTIFICATES=()
+  FINDINGS=()
 
   find_etcd
   find_endpoint
@@ -854,9 +387,14 @@ main() {
   check_disk
   find_tools
   check_member
-  check_members
-  check_alarms
-  describe_cluster
+  if [[ -n $RESTORE_ID ]]; then
+    check_survivor
+  else
+    check_members
+    check_alarms
+  fi
+  describe_image
+  describe_cluster "$STATIC_PODS"
   seconds_since "$started"
   inspect=$SECONDS_SINCE
   log "member $MEMBER_NAME ($MEMBER_ID) of etcd $ETCD_VERSION is fit: revision $LIVE_REVISION, database $DB_SIZE bytes"
@@ -900,7 +438,7 @@ main() {
     printf ',"identity":{"etcdCaSha256":%s,"clusterCaSha256":%s,"saPubSha256":%s,"encryptionConfigSha256":%s}' "$ETCD_CA" "$CLUSTER_CA" "$SA_PUB" "$ENCRYPTION"
     printf ',"certificates":[%s],"alarms":%s,"leaderChanges":%s,"walFsyncP99Seconds":%s' \
       "$CERTIFICATES_JSON" "$(json_strings "${ALARMS[@]}")" "$changes" "$P99"
-    printf ',"tools":[%s],"findings":%s' "$TOOLS_JSON" "$(json_strings "${FINDINGS[@]}")"
+    printf ',"tools":[%s],"imageTools":[%s],"findings":%s' "$TOOLS_JSON" "$IMAGE_TOOLS_JSON" "$(json_strings "${FINDINGS[@]}")"
     printf ',"seconds":{"inspect":%s,"save":%s,"prove":%s,"total":%s},"peakBytesStaged":%s}\n' \
       "$inspect" "$save" "$prove" "$SECONDS_SINCE" $((SIZE + PACKED_SIZE))
   } >>"$WORK/result"

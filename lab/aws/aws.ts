@@ -18,6 +18,8 @@ import { s3Client, startMinio } from './s3';
 import { startEventReceiver } from './s3-events';
 import { sessionPolicy, startSession } from './s3-session';
 import { Scheduler, type Delivery, type FireOptions } from './scheduler';
+import { StateMachines, type Execution, type ExecutionOptions, type StatesOptions } from './state-machines';
+import { startStates } from './states';
 import { startSsm } from './ssm';
 import { SsmCommands, type SsmTiming } from './ssm-commands';
 import type { SsmDocument } from './ssm-document';
@@ -26,8 +28,9 @@ import { readAssembly, Resolver, type Assembly } from './template';
 export type { Credentials } from './credentials';
 export type { FleetNode } from './fleet';
 export type { Invocation, Outcome } from './lambda';
-export type { EventDelivery, ObjectCreatedEvent } from './events';
+export type { EventDelivery, ExecutionStatusEvent, ObjectCreatedEvent } from './events';
 export type { Delivery } from './scheduler';
+export type { Execution, ExecutionResult, InvokedTask, StateEvent, StateVisit, Task } from './state-machines';
 
 /** Account and region of the lab. */
 export const ACCOUNT = '000000000000';
@@ -40,6 +43,7 @@ export interface Ports {
   readonly ssm?: number;
   readonly ec2?: number;
   readonly lambda?: number;
+  readonly sfn?: number;
 }
 
 /** What the AWS side of the lab is made of. */
@@ -55,6 +59,7 @@ export interface AwsOptions {
   readonly s3Host?: string;
   readonly ssm?: SsmTiming;
   readonly lambda?: LambdaOptions;
+  readonly states?: StatesOptions;
 }
 
 /** URLs of the endpoints. */
@@ -64,6 +69,7 @@ export interface Endpoints {
   readonly ssm: string;
   readonly ec2: string;
   readonly lambda: string;
+  readonly sfn: string;
 }
 
 /** The AWS side of the lab, up. */
@@ -83,6 +89,13 @@ export interface LabAws {
   readonly events: EventBus;
   /** Runs a function; as type Event (retries, on-failure destination) with `async`. */
   invoke(functionLogicalId: string, event: unknown, options?: InvokeOptions & { readonly async?: boolean }): Invocation;
+  /** Starts an execution of a state machine, by logical id, name or ARN, as administrator. */
+  startExecution(stateMachine: string, input: unknown, options?: ExecutionOptions): Execution;
+  /** Stops an execution, as administrator: ABORTED; what its function does now goes on. Returns when its status event was delivered. */
+  stopExecution(executionArn: string): Promise<void>;
+  readonly stateMachines: StateMachines;
+  /** Credentials of somebody who has this managed policy of the template and no other right; not for S3. */
+  policyCredentials(managedPolicyLogicalId: string): Credentials;
   /** Logical id to what Ref gives. */
   readonly resources: ReadonlyMap<string, string>;
   /** Values of the template's outputs. */
@@ -135,7 +148,9 @@ export const startAws = async (options: AwsOptions): Promise<LabAws> => {
     const lambda = new Lambda(join(dir, 'lambda'), queues, iam, options.lambda ?? {});
     const scheduler = new Scheduler(lambda, queues, iam);
     const events = new EventBus(lambda, queues, iam);
+    const stateMachines = new StateMachines(lambda, events, iam, environment, options.states ?? {});
     const bucketPolicies = new Map<string, unknown>();
+    const policyHolders = new Map<string, string>();
     const notApplied: string[] = [];
 
     const kes = started(await startKes({ dir: join(dir, 'kes'), keys, port: 0 }));
@@ -165,7 +180,9 @@ export const startAws = async (options: AwsOptions): Promise<LabAws> => {
     const ec2 = started(await startEc2({ ...service, fleet, port: ports.ec2 ?? 0 }));
     const ssm = started(await startSsm({ ...service, commands, documents, fleet, port: ports.ssm ?? 0 }));
     const lambdaApi = started(await startLambdaApi({ ...service, lambda, port: ports.lambda ?? 0 }));
+    const states = started(await startStates({ ...service, stateMachines, port: ports.sfn ?? 0 }));
     started(lambda);
+    started(stateMachines);
 
     const resolver = new Resolver(assembly.template, environment, identifyResource(environment));
     await createResources(resolver, {
@@ -177,9 +194,11 @@ export const startAws = async (options: AwsOptions): Promise<LabAws> => {
       queues,
       scheduler,
       events,
+      stateMachines,
       documents,
       s3,
       bucketPolicies,
+      policyHolders,
       notApplied,
     });
     s3.destroy();
@@ -192,7 +211,22 @@ export const startAws = async (options: AwsOptions): Promise<LabAws> => {
       lambda.setSession(roleArn, session);
     }
 
-    const endpoints: Endpoints = { s3: minio.url, kms: kms.url, ssm: ssm.url, ec2: ec2.url, lambda: lambdaApi.url };
+    const policyCredentials = new Map(
+      [...policyHolders].map(([logicalId, roleArn]) => {
+        const own = newCredentials();
+        credentials.add(own, roleArn);
+        return [logicalId, own];
+      }),
+    );
+
+    const endpoints: Endpoints = {
+      s3: minio.url,
+      kms: kms.url,
+      ssm: ssm.url,
+      ec2: ec2.url,
+      lambda: lambdaApi.url,
+      sfn: states.url,
+    };
     const endpointVariables = {
       AWS_REGION: REGION,
       AWS_DEFAULT_REGION: REGION,
@@ -217,6 +251,20 @@ export const startAws = async (options: AwsOptions): Promise<LabAws> => {
       fireSchedule: (logicalId, fireOptions) => scheduler.fire(logicalId, fireOptions),
       invoke: (id, event, { async = false, ...invokeOptions } = {}) =>
         async ? lambda.invokeAsync(id, event, invokeOptions) : lambda.invoke(id, event, invokeOptions),
+      startExecution: (id, input, executionOptions) =>
+        stateMachines.start(stateMachines.find(id), JSON.stringify(input), executionOptions),
+      stopExecution: async (executionArn) => {
+        await stateMachines.stopExecution(executionArn);
+      },
+      stateMachines,
+      policyCredentials: (logicalId) => {
+        const own = policyCredentials.get(logicalId);
+        if (own === undefined)
+          throw new Error(
+            `managed policy: got ${logicalId}, expected one of ${[...policyCredentials.keys()].join(', ')}`,
+          );
+        return own;
+      },
       resources: new Map(resolver.logicalIds().map((logicalId) => [logicalId, resolver.identity(logicalId).ref])),
       outputs: new Map(
         Object.entries(assembly.template.Outputs ?? {}).map(([name, { Value }]) => [name, resolver.text(Value)]),

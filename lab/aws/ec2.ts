@@ -28,10 +28,15 @@ interface Filter {
   readonly values: readonly string[];
 }
 
+// A terminated instance is listed for an hour or so, without the addresses that it had.
+const addressesOf = (node: FleetNode): { readonly ip: readonly string[]; readonly dnsName: string } =>
+  node.state === 'terminated' ? { ip: [], dnsName: '' } : { ip: [node.privateIp], dnsName: node.privateDnsName };
+
 const valuesOf = (node: FleetNode, name: string): readonly string[] => {
   if (name === 'instance-state-name') return [node.state ?? 'running'];
   if (name === 'instance-id') return [node.instanceId];
-  if (name === 'private-ip-address') return [node.privateIp];
+  if (name === 'private-ip-address') return addressesOf(node).ip;
+  if (name === 'private-dns-name') return [addressesOf(node).dnsName];
   if (name === 'tag-key') return Object.keys(node.tags);
   if (name.startsWith('tag:')) {
     const value = node.tags[name.slice('tag:'.length)];
@@ -39,19 +44,20 @@ const valuesOf = (node: FleetNode, name: string): readonly string[] => {
   }
   throw new AwsError(
     'InvalidParameterValue',
-    `The filter '${name}' is invalid; this stand-in knows instance-state-name, instance-id, private-ip-address, tag-key and tag:<key>`,
+    `The filter '${name}' is invalid; this stand-in knows instance-state-name, instance-id, private-ip-address, private-dns-name, tag-key and tag:<key>`,
   );
 };
 
 const instance = (node: FleetNode, zone: string): string => {
   const state = node.state ?? 'running';
+  const { ip, dnsName } = addressesOf(node);
   return element(
     'item',
     [
       text('instanceId', node.instanceId),
       element('instanceState', text('code', String(STATE_CODES[state])) + text('name', state)),
-      text('privateDnsName', node.privateDnsName),
-      text('privateIpAddress', node.privateIp),
+      text('privateDnsName', dnsName),
+      ...ip.map((address) => text('privateIpAddress', address)),
       text('architecture', node.arch),
       element('placement', text('availabilityZone', zone)),
       element(

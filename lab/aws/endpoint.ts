@@ -75,7 +75,7 @@ export const listen = async (server: Server, port: number): Promise<Endpoint> =>
 
 /** Options of a stand-in's endpoint. */
 export interface ServiceOptions {
-  /** Service name in the signature's scope, as the SDK's: kms, ssm, ec2, lambda. */
+  /** Service name in the signature's scope, as the SDK's: kms, ssm, ec2, lambda, states. */
   readonly service: string;
   readonly region: string;
   readonly port: number;
@@ -110,19 +110,20 @@ export const startService = async (options: ServiceOptions): Promise<Endpoint> =
   return listen(createServer(listener), options.port);
 };
 
-/** One operation of a JSON 1.1 service. */
+/** One operation of a JSON service. */
 export type Operation = (input: Record<string, unknown>, caller: Caller) => Promise<unknown>;
 
-const JSON_1_1 = 'application/x-amz-json-1.1';
-
-/** Starts a JSON 1.1 service (KMS, SSM): `prefix.Operation` in x-amz-target selects one of `operations`, any other is refused. */
+/** Starts a JSON service (KMS, SSM, Step Functions): `prefix.Operation` in x-amz-target selects one of `operations`, any other is refused. */
 export const startJsonService = (
   options: Omit<ServiceOptions, 'handle' | 'renderError'> & {
     readonly prefix: string;
     readonly operations: Readonly<Record<string, Operation>>;
+    /** @default 1.1 */
+    readonly version?: '1.0' | '1.1';
   },
-): Promise<Endpoint> =>
-  startService({
+): Promise<Endpoint> => {
+  const contentType = `application/x-amz-json-${options.version ?? '1.1'}`;
+  return startService({
     ...options,
     handle: async ({ method, headers, body, caller }) => {
       const target = String(headers['x-amz-target'] ?? '');
@@ -143,11 +144,12 @@ export const startJsonService = (
       if (typeof input !== 'object' || input === null || Array.isArray(input))
         throw validation('the body is not a JSON object');
       const output = await operation(input as Record<string, unknown>, caller);
-      return { headers: { 'content-type': JSON_1_1 }, body: JSON.stringify(output) };
+      return { headers: { 'content-type': contentType }, body: JSON.stringify(output) };
     },
     renderError: (error) => ({
       status: error.status,
-      headers: { 'content-type': JSON_1_1 },
+      headers: { 'content-type': contentType },
       body: JSON.stringify({ __type: error.code, message: error.message, Message: error.message }),
     }),
   });
+};

@@ -39,6 +39,38 @@ export interface ObjectCreatedEvent {
   };
 }
 
+/** What Step Functions says of an execution. */
+export type ExecutionStatus = 'RUNNING' | 'SUCCEEDED' | 'FAILED' | 'TIMED_OUT' | 'ABORTED';
+
+/** An event that Step Functions sends when an execution starts and when it ends. Times in its detail are milliseconds. */
+export interface ExecutionStatusEvent {
+  readonly version: '0';
+  readonly id: string;
+  readonly 'detail-type': 'Step Functions Execution Status Change';
+  readonly source: 'aws.states';
+  readonly account: string;
+  /** To the second. */
+  readonly time: string;
+  readonly region: string;
+  /** ARN of the execution. */
+  readonly resources: readonly string[];
+  readonly detail: {
+    readonly executionArn: string;
+    readonly stateMachineArn: string;
+    readonly name: string;
+    readonly status: ExecutionStatus;
+    readonly startDate: number;
+    readonly stopDate: number | null;
+    /** JSON texts. */
+    readonly input: string;
+    readonly inputDetails: { readonly included: true };
+    readonly output: string | null;
+    readonly outputDetails: { readonly included: true } | null;
+    readonly error: string | null;
+    readonly cause: string | null;
+  };
+}
+
 /** A rule as the template has it. */
 export interface Rule {
   readonly logicalId: string;
@@ -49,17 +81,20 @@ export interface Rule {
 }
 
 /** What became of an event at one target: an asynchronous invocation, or a message in the target's dead-letter queue. */
-export type EventDelivery = { readonly event: ObjectCreatedEvent; readonly rule: Rule } & (
+export type EventDelivery<Event = ObjectCreatedEvent> = { readonly event: Event; readonly rule: Rule } & (
   | { readonly delivered: true; readonly invocation: Invocation }
   | { readonly delivered: false; readonly error: AwsError; readonly deadLetter: QueueMessage | undefined }
 );
 
-/** The default event bus: what S3 sends, by the template's rules, to their targets. */
+/** The default event bus: what S3 and Step Functions send, by the template's rules, to their targets. */
 export class EventBus {
   readonly rules: Rule[] = [];
   /** Every event that came from S3, oldest first; also those that are kept back. */
   readonly arrived: ObjectCreatedEvent[] = [];
   readonly deliveries: EventDelivery[] = [];
+  /** Every event that came from Step Functions, oldest first, and what became of it. */
+  readonly statusChanges: ExecutionStatusEvent[] = [];
+  readonly statusDeliveries: EventDelivery<ExecutionStatusEvent>[] = [];
   #held: ObjectCreatedEvent[] | undefined;
   #fault: Error | undefined;
 
@@ -76,12 +111,18 @@ export class EventBus {
     else this.#held.push(event);
   }
 
+  /** Takes an event from Step Functions, and delivers it. */
+  async putStatus(event: ExecutionStatusEvent): Promise<void> {
+    this.statusChanges.push(event);
+    this.statusDeliveries.push(...(await this.#deliver(event)));
+  }
+
   /** Takes note of an event that could not be taken; whoever waits for one gets it thrown. */
   fail(fault: Error): void {
     this.#fault ??= fault;
   }
 
-  /** Keeps events back from now on, as an outage of EventBridge would. */
+  /** Keeps events of S3 back from now on, as an outage of EventBridge would. */
   hold(): void {
     this.#held ??= [];
   }
@@ -95,11 +136,7 @@ export class EventBus {
 
   /** Delivers an event to the targets of every rule that matches it; an event may be delivered any number of times, as in AWS. */
   async deliver(event: ObjectCreatedEvent): Promise<readonly EventDelivery[]> {
-    const deliveries: EventDelivery[] = [];
-    for (const rule of this.rules) {
-      if (rule.state !== 'ENABLED' || !matches(rule.pattern, event)) continue;
-      for (const target of rule.targets) deliveries.push(await this.#deliverTo(event, rule, target));
-    }
+    const deliveries = await this.#deliver(event);
     this.deliveries.push(...deliveries);
     return deliveries;
   }
@@ -128,7 +165,20 @@ export class EventBus {
     }
   }
 
-  async #deliverTo(event: ObjectCreatedEvent, rule: Rule, target: Rule['targets'][number]): Promise<EventDelivery> {
+  async #deliver<Event extends { readonly account: string }>(event: Event): Promise<EventDelivery<Event>[]> {
+    const deliveries: EventDelivery<Event>[] = [];
+    for (const rule of this.rules) {
+      if (rule.state !== 'ENABLED' || !matches(rule.pattern, event)) continue;
+      for (const target of rule.targets) deliveries.push(await this.#deliverTo(event, rule, target));
+    }
+    return deliveries;
+  }
+
+  async #deliverTo<Event extends { readonly account: string }>(
+    event: Event,
+    rule: Rule,
+    target: Rule['targets'][number],
+  ): Promise<EventDelivery<Event>> {
     const { account } = event;
     const context = { 'aws:SourceArn': rule.arn, 'aws:SourceAccount': account };
     try {

@@ -11,13 +11,19 @@ export interface FleetNode {
   agentVersion: string;
   /** What SSM believes; the heartbeat behind it is five minutes apart, so it may be wrong. */
   pingStatus: 'Online' | 'ConnectionLost';
-  /** EC2's state; left out it is running. */
+  /** EC2's state; left out it is running. Of the node itself it changes nothing, but its agent takes no commands unless it is running. */
   state?: 'running' | 'stopped' | 'terminated';
+  /** Whether SSM and the agent do not reach each other, as with a cut link: what runs goes on, and is reported when they do again. */
+  agentDown?: boolean;
   /** Folder inside the node for the agent's script files; left out it is the agent's own, under /var/lib/amazon/ssm. */
   readonly orchestrationDir?: string;
   /** Starts a program as root inside the node, all three streams piped, in a process group of its own whose id is the pid. */
   spawn(argv: readonly string[], options: { readonly env: Readonly<Record<string, string>> }): ChildProcess;
 }
+
+/** Whether SSM and the node's agent reach each other. */
+export const reachesAgent = ({ state = 'running', agentDown = false }: FleetNode): boolean =>
+  state === 'running' && !agentDown;
 
 /** The nodes of the lab, by instance id. */
 export class Fleet {

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import type { S3Client } from '@aws-sdk/client-s3';
 import { bucketSettings } from './bucket-settings';
+import { readDefinition } from './definition';
 import { readPattern } from './event-pattern';
 import type { EventBus } from './events';
 import type { Iam } from './iam';
@@ -11,6 +12,7 @@ import type { Queues } from './queues';
 import { applyBucket } from './s3';
 import type { Scheduler } from './scheduler';
 import { parseDocument, type SsmDocument } from './ssm-document';
+import type { StateMachines } from './state-machines';
 import type { Assembly, Environment, Identity, Resolver, TemplateResource } from './template';
 
 /** Where the resources of a template are created. */
@@ -23,10 +25,13 @@ export interface Services {
   readonly queues: Queues;
   readonly scheduler: Scheduler;
   readonly events: EventBus;
+  readonly stateMachines: StateMachines;
   readonly documents: Map<string, SsmDocument>;
   readonly s3: S3Client;
   /** Bucket name to its policy; the lab's S3 enforces none. */
   readonly bucketPolicies: Map<string, unknown>;
+  /** Logical id of a managed policy to the ARN of a role of the lab's own that has it and nothing else. */
+  readonly policyHolders: Map<string, string>;
   readonly notApplied: string[];
 }
 
@@ -105,6 +110,36 @@ const createPolicy = ({ properties, services }: Created): void => {
   const policy = { name: properties.text('PolicyName'), policy: properties.any('PolicyDocument') };
   for (const role of listOfText(properties, 'Roles'))
     services.iam.attach(roleArn(services.environment.account, role), policy);
+  properties.done();
+};
+
+// The template attaches a managed policy to nobody: people get them. Somebody has to hold it, so that it can be tried.
+const createManagedPolicy = ({ logicalId, identity, properties, services }: Created): void => {
+  const policy = { name: identity.ref, policy: properties.any('PolicyDocument') };
+  const holder = roleArn(services.environment.account, `holder-of-${logicalId}`);
+  services.iam.addRole(holder);
+  services.iam.attach(holder, policy);
+  services.policyHolders.set(logicalId, holder);
+  for (const role of listOfText(properties, 'Roles'))
+    services.iam.attach(roleArn(services.environment.account, role), policy);
+  properties.ignore('Description', 'ManagedPolicyName', 'Path');
+  properties.done();
+};
+
+const createStateMachine = ({ logicalId, identity, properties, services }: Created): void => {
+  properties.only('StateMachineType', 'STANDARD');
+  const definition = readDefinition(properties.text('DefinitionString'));
+  for (const functionArn of definition.tasks.values()) services.lambda.find(functionArn);
+  const role = properties.text('RoleArn');
+  services.iam.policiesOf(role);
+  services.stateMachines.machines.push({
+    logicalId,
+    name: identity.attributes.Name ?? '',
+    arn: identity.ref,
+    roleArn: role,
+    definition,
+  });
+  properties.ignore('StateMachineName', 'LoggingConfiguration', 'TracingConfiguration', 'Tags');
   properties.done();
 };
 
@@ -342,6 +377,13 @@ const TYPES: Readonly<Record<string, ResourceType>> = {
     create: createRole,
   },
   'AWS::IAM::Policy': { identify: ({ name }) => ({ ref: name, attributes: {} }), create: createPolicy },
+  'AWS::IAM::ManagedPolicy': {
+    identify: ({ name, given, environment: { account } }) => {
+      const arn = `arn:aws:iam::${account}:policy${given('Path') ?? '/'}${given('ManagedPolicyName') ?? name}`;
+      return { ref: arn, attributes: { PolicyArn: arn } };
+    },
+    create: createManagedPolicy,
+  },
   'AWS::SSM::Document': {
     identify: ({ name, given }) => ({ ref: given('Name') ?? name, attributes: {} }),
     create: createDocument,
@@ -360,6 +402,14 @@ const TYPES: Readonly<Record<string, ResourceType>> = {
   'AWS::Lambda::Permission': {
     identify: ({ name }) => ({ ref: name, attributes: {} }),
     create: createPermission,
+  },
+  'AWS::StepFunctions::StateMachine': {
+    identify: ({ name, given, environment: { account, region } }) => {
+      const machine = given('StateMachineName') ?? name.slice(-80).replace(/^-+/, '');
+      const arn = `arn:aws:states:${region}:${account}:stateMachine:${machine}`;
+      return { ref: arn, attributes: { Arn: arn, Name: machine } };
+    },
+    create: createStateMachine,
   },
   'AWS::Events::Rule': {
     identify: ({ name, given, environment: { account, region } }) => {

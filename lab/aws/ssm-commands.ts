@@ -1,10 +1,12 @@
 import { randomUUID } from 'node:crypto';
-import type { Fleet, FleetNode } from './fleet';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { reachesAgent, type Fleet, type FleetNode } from './fleet';
 import { runStep } from './ssm-agent';
 import type { SsmDocument } from './ssm-document';
 
 // The agent's CommandWorkersLimit.
 const WORKERS_PER_NODE = 5;
+const REACH_POLL_MS = 50;
 // setTimeout fires at once beyond 2^31 - 1 ms; 24 days outlast any lab.
 const MAX_TIMER_MS = 2 ** 31 - 1;
 
@@ -45,6 +47,11 @@ export interface SsmTiming {
 
 const after = (ms: number, action: () => void): NodeJS.Timeout =>
   setTimeout(action, Math.min(ms, MAX_TIMER_MS)).unref();
+
+const reached = async (node: FleetNode): Promise<void> => {
+  // Not to be waited for by a process that has nothing else to do.
+  while (!reachesAgent(node)) await sleep(REACH_POLL_MS, undefined, { ref: false });
+};
 
 /** One node's agent: takes commands from its queue, at most five at a time. */
 class Agent {
@@ -173,9 +180,14 @@ export class SsmCommands {
       Object.assign(invocation, { status: 'TimedOut', statusDetails: 'DeliveryTimedOut', endedAt: new Date() });
     });
     const agent = this.#agent(node.instanceId);
-    agent.offer(async () => {
-      if (!deliverable || invocation.status !== 'Pending') return;
+    const job = async (): Promise<void> => {
       const { life } = agent;
+      await reached(node);
+      if (agent.life !== life) {
+        agent.offer(job);
+        return;
+      }
+      if (!deliverable || invocation.status !== 'Pending') return;
       Object.assign(invocation, { status: 'InProgress', statusDetails: 'InProgress', startedAt: new Date() });
       const result = await runStep({
         node,
@@ -185,12 +197,14 @@ export class SsmCommands {
         parameters: values,
         timeoutMs: executionMs,
       });
+      await reached(node);
       // The timer may have changed it meanwhile, which narrowing does not see.
       if (agent.life !== life || (invocation.status as Status) !== 'InProgress') return;
       const { reboot, ...reported } = result;
       Object.assign(invocation, { ...reported, endedAt: new Date() });
       if (reboot) this.reboots.push(node.instanceId);
-    });
+    };
+    agent.offer(job);
   }
 
   /** What the read calls see: commands older than the time that AWS needs to show them, newest first. */

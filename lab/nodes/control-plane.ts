@@ -17,8 +17,17 @@ import { join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isAlive, startDaemon } from './daemon';
 import { IMAGE_BIN, LabNode, type NodeState } from './lab-node';
-import { apiServerManifest, encryptionConfiguration, kubeletConfiguration, type EtcdMember } from './manifests';
-import { makeClusterPki, makeNodePki } from './pki';
+import {
+  COMPONENTS,
+  MANIFESTS,
+  apiServerManifest,
+  controllerManifest,
+  encryptionConfiguration,
+  kubeletConfiguration,
+  kubernetesImage,
+  type EtcdMember,
+} from './manifests';
+import { makeClusterPki, makeKubeconfigs, makeNodePki } from './pki';
 import { run } from './run';
 import { etcdTools, labBinary, type EtcdMinor } from './tools';
 
@@ -102,6 +111,21 @@ export interface ControlPlaneOptions {
   readonly stagingBytes?: number;
 
   /**
+   * Whether each node runs an API server, which writes ten times a second, a controller manager and a scheduler. Otherwise there is only the
+   * API server's manifest, to be read, and nothing writes by itself.
+   *
+   * @default false
+   */
+  readonly apiServer?: boolean;
+
+  /**
+   * Whether the WAL lies on a volume of its own, in /var/lib/etcd-wal/wal (`--wal-dir`).
+   *
+   * @default false
+   */
+  readonly walDir?: boolean;
+
+  /**
    * Lives on when this process ends; otherwise it dies with it, however it ends.
    *
    * @default false
@@ -175,6 +199,21 @@ export class ControlPlane {
         await sleep(POLL_MS);
       }
     }
+  }
+
+  /** Waits until the API server of each of the nodes (by default all) is ready. Throws after 60 s with what it said last. */
+  async waitApiReady(nodes: readonly LabNode[] = this.nodes): Promise<void> {
+    const deadline = Date.now() + HEALTHY_TIMEOUT_MS;
+    for (const node of nodes)
+      while (!(await node.apiReady())) {
+        if (Date.now() > deadline) {
+          const log = node.path('/var/log/pods/kube-apiserver.log');
+          throw new Error(
+            `the API server of ${node.name} was not ready in 60 s: ${existsSync(log) ? readFileSync(log, 'utf8').slice(-500) : 'it has no log'}`,
+          );
+        }
+        await sleep(POLL_MS);
+      }
   }
 
   /** The node whose member leads, as the first node that answers says. Throws when none knows a leader. */
@@ -280,6 +319,16 @@ const makeImage = async (images: string, minor: EtcdMinor, withEtcdutl: boolean)
   return image;
 };
 
+// What runs in the static pods beside etcd is the lab's own program, by their names.
+const makeKubernetesImages = async (images: string): Promise<void> => {
+  for (const component of COMPONENTS) {
+    if (component === 'etcd') continue;
+    const bin = join(images, kubernetesImage(component), 'usr', 'local', 'bin');
+    await mkdir(bin, { recursive: true });
+    await copyFile(labBinary(), join(bin, component), constants.COPYFILE_FICLONE);
+  }
+};
+
 // A node's /etc starts as a copy of the host's: OpenSSL's configuration, users, the trust store.
 const copyEtc = async (target: string): Promise<void> => {
   await mkdir(target, { recursive: true });
@@ -326,6 +375,8 @@ export const startControlPlane = async (options: ControlPlaneOptions = {}): Prom
 
   const images = join(dir, 'images');
   const image = await makeImage(images, minor, options.etcdutlInImage ?? minor !== '3.5');
+  const withApiServer = options.apiServer ?? false;
+  if (withApiServer) await makeKubernetesImages(images);
   const pki = join(dir, 'pki');
   await makeClusterPki(pki);
   const encryption = encryptionConfiguration();
@@ -368,13 +419,14 @@ export const startControlPlane = async (options: ControlPlaneOptions = {}): Prom
         initialCluster: [],
         joins: plan.node !== 'cp1',
         extraFlags,
+        walDir: options.walDir ?? false,
       };
       await copyEtc(join(root, 'etc'));
       for (const each of [
         'root',
         'tmp',
         'run',
-        'run/lab',
+        'opt/lab/run',
         'opt/lab',
         'var/log/pods',
         'var/tmp',
@@ -400,9 +452,11 @@ export const startControlPlane = async (options: ControlPlaneOptions = {}): Prom
       await writeFile(join(root, 'etc/hostname'), `${plan.node}\n`);
       await writeFile(join(root, 'etc/kubernetes/enc/enc.yaml'), encryption, { mode: 0o600 });
       await writeFile(join(root, 'var/lib/kubelet/config.yaml'), kubeletConfiguration(), { mode: 0o644 });
-      await writeFile(join(root, 'etc/kubernetes/manifests/kube-apiserver.yaml'), apiServerManifest(member), {
-        mode: 0o600,
-      });
+      if (withApiServer) await makeKubeconfigs(join(root, 'etc/kubernetes'), plan.ip);
+      else
+        await writeFile(join(root, MANIFESTS, 'kube-apiserver.yaml'), apiServerManifest({ ip: plan.ip, runs: false }), {
+          mode: 0o600,
+        });
 
       await run('ip', ['netns', 'add', namespace]);
       await run('ip', [
@@ -479,6 +533,14 @@ export const startControlPlane = async (options: ControlPlaneOptions = {}): Prom
     }
     const controlPlane = new ControlPlane(dir, { ...state, nodes });
     await bootstrap(controlPlane);
+    if (withApiServer) {
+      for (const node of controlPlane.nodes) {
+        await node.writeStaticPod('kube-apiserver', apiServerManifest({ ip: node.ip, runs: true }));
+        for (const component of ['kube-controller-manager', 'kube-scheduler'] as const)
+          await node.writeStaticPod(component, controllerManifest(component));
+      }
+      await controlPlane.waitApiReady();
+    }
     return controlPlane;
   } catch (error) {
     await new ControlPlane(dir, { ...state, nodes }).down({ keepLogs: true });

@@ -1,17 +1,22 @@
 import { spawn, type ChildProcessWithoutNullStreams } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
-import { mkdir, rename, rm, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, rename, rm, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { startDaemon, stopDaemon, type Daemon } from './daemon';
-import { clientUrl, etcdManifest, peerUrl, type EtcdMember } from './manifests';
+import { MANIFESTS, WAL_MOUNT, clientUrl, etcdManifest, peerUrl, type Component, type EtcdMember } from './manifests';
 import { run } from './run';
 import { labBinary } from './tools';
 
-const MANIFEST = '/etc/kubernetes/manifests/etcd.yaml';
+const MANIFEST = `${MANIFESTS}/etcd.yaml`;
 const STOPPED_MANIFEST = '/etc/kubernetes/etcd.yaml.stopped';
 /** A link on each node to the programs of etcd's image, whose own path has a colon and so cannot be in PATH. */
 export const IMAGE_BIN = '/opt/lab/etcd-image';
+
+// Of the node's /run/lab, which is this directory.
+const IGNORE_REMOVED = '/opt/lab/run/ignore-removed-manifests';
+// The kernel keeps this much of a process's name.
+const COMM_LENGTH = 15;
 
 const POLL_MS = 50;
 const ETCD_START_MS = 60_000;
@@ -32,6 +37,12 @@ export interface NodeResult {
   readonly stderr: string;
   /** True when `timeoutMs` passed and the command's process group was killed. */
   readonly timedOut: boolean;
+}
+
+/** A write of a node's API server that etcd confirmed: the revision it got, and when (milliseconds since 1970) the answer was there. */
+export interface ApiWrite {
+  readonly revision: number;
+  readonly time: number;
 }
 
 /** What the state file keeps about a node. */
@@ -208,20 +219,32 @@ export class LabNode {
 
   /** Pid, by the node's own numbering, of the static pod's etcd; undefined when it does not run. */
   etcdPid(): number | undefined {
+    return this.processes('etcd').find(
+      ({ argv }) => argv.includes(`--name=${this.state.member.name}`) && argv.includes('--data-dir=/var/lib/etcd'),
+    )?.pid;
+  }
+
+  /** Pids, by the node's own numbering, of all processes of that name, in a pod or not. */
+  pidsOf(program: Component | 'kubelet'): readonly number[] {
+    return this.processes(program).map(({ pid }) => pid);
+  }
+
+  private processes(program: string): readonly { readonly pid: number; readonly argv: readonly string[] }[] {
     const proc = `/proc/${String(this.pid)}/root/proc`;
-    for (const entry of readdirSync(proc)) {
-      if (!/^\d+$/.test(entry)) continue;
+    const comm = `${program.slice(0, COMM_LENGTH)}\n`;
+    return readdirSync(proc).flatMap((entry) => {
+      if (!/^\d+$/.test(entry)) return [];
       try {
-        if (readFileSync(join(proc, entry, 'comm'), 'utf8') !== 'etcd\n') continue;
+        if (readFileSync(join(proc, entry, 'comm'), 'utf8') !== comm) return [];
         const argv = readFileSync(join(proc, entry, 'cmdline'), 'utf8').split('\0');
-        if (argv.includes(`--name=${this.state.member.name}`) && argv.includes('--data-dir=/var/lib/etcd'))
-          return Number(entry);
+        // Without a command line: a process that has ended, and of which nobody has taken the exit status yet.
+        return argv[0] === '' ? [] : [{ pid: Number(entry), argv }];
       } catch (error) {
         // It ended while we looked.
         if (!isMissing(error) && (error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
+        return [];
       }
-    }
-    return undefined;
+    });
   }
 
   /** Unplugs the node from the others, as a cut cable does; loopback stays. */
@@ -247,16 +270,74 @@ export class LabNode {
     await this.wait(() => this.etcdPid() !== undefined, ETCD_START_MS, 'etcd to start');
   }
 
+  /** Stops the kubelet, and nothing else: containers run on. */
+  async stopKubelet(): Promise<void> {
+    await this.must(['systemctl', 'stop', 'kubelet']);
+  }
+
+  /** Starts the kubelet, which takes over the containers it finds. */
+  async startKubelet(): Promise<void> {
+    await this.must(['systemctl', 'start', 'kubelet']);
+  }
+
+  /**
+   * While on, a manifest that goes away stops no pod, as with a kubelet that has not reached its API server since it started; also not one that
+   * went while the kubelet was stopped. Off, the kubelet catches up on it.
+   */
+  async ignoreRemovedManifests(on: boolean): Promise<void> {
+    if (on) await writeFile(this.path(IGNORE_REMOVED), '');
+    else await rm(this.path(IGNORE_REMOVED), { force: true });
+  }
+
+  /** Whether the node's API server says that it is ready, to a client of the cluster's CA. */
+  async apiReady(): Promise<boolean> {
+    const pki = '/etc/kubernetes/pki';
+    const result = await this.exec([
+      ...['curl', '-q', '--silent', '--max-time', '5', '--noproxy', '*', '--globoff', '--cacert', `${pki}/ca.crt`],
+      ...['--cert', `${pki}/apiserver-kubelet-client.crt`, '--key', `${pki}/apiserver-kubelet-client.key`],
+      `${this.apiUrl}/readyz`,
+    ]);
+    return result.code === 0 && result.stdout === 'ok';
+  }
+
+  /** The URL of the node's API server. */
+  get apiUrl(): string {
+    return `https://${this.ip.includes(':') ? `[${this.ip}]` : this.ip}:6443`;
+  }
+
+  /** What the node's API server has written so far, by the log of its pod, in etcd's order. */
+  apiWrites(): readonly ApiWrite[] {
+    return readFileSync(this.path('/var/log/pods/kube-apiserver.log'), 'utf8')
+      .split('\n')
+      .filter((line) => line.includes('"revision":'))
+      .map((line) => JSON.parse(line) as { readonly time: string; readonly revision: number })
+      .map(({ time, revision }) => ({ time: Date.parse(time), revision }));
+  }
+
+  /** Removes all data of etcd under the running process, as a slip of a hand does. */
+  async wipeData(): Promise<void> {
+    for (const dir of ['/var/lib/etcd', WAL_MOUNT]) {
+      if (!existsSync(this.path(dir))) continue;
+      for (const entry of await readdir(this.path(dir)))
+        await rm(join(this.path(dir), entry), { recursive: true, force: true });
+    }
+  }
+
+  /** Writes the manifest of a static pod; the kubelet starts it, or restarts it when its text changes. */
+  async writeStaticPod(component: Component, text: string): Promise<void> {
+    const file = this.path(`${MANIFESTS}/${component}.yaml`);
+    await mkdir(dirname(file), { recursive: true });
+    // Written beside the folder and moved in: the kubelet must never read half a manifest.
+    const next = this.path(`/etc/kubernetes/${component}.yaml.next`);
+    await writeFile(next, text, { mode: 0o600 });
+    await rename(next, file);
+  }
+
   /** Writes etcd.yaml; the kubelet restarts etcd when its text changes. The state remembers what was changed. */
   async writeManifest(change: Partial<EtcdMember> = {}): Promise<void> {
     const member = { ...this.state.member, ...change };
     await this.update({ member });
-    const file = this.path(MANIFEST);
-    await mkdir(dirname(file), { recursive: true });
-    // Written beside the folder and moved in: the kubelet must never read half a manifest.
-    const next = this.path('/etc/kubernetes/etcd.yaml.next');
-    await writeFile(next, etcdManifest(member), { mode: 0o600 });
-    await rename(next, file);
+    await this.writeStaticPod('etcd', etcdManifest(member));
   }
 
   /**

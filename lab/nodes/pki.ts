@@ -1,9 +1,16 @@
-import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { kubeconfig } from './manifests';
 import { run } from './run';
 
 const CA_DAYS = 3650;
 const CERTIFICATE_DAYS = 365;
+const API_SERVER_NAMES = [
+  ...['kubernetes', 'kubernetes.default', 'kubernetes.default.svc', 'kubernetes.default.svc.cluster.local'].map(
+    (name) => `DNS:${name}`,
+  ),
+  'IP:10.96.0.1',
+];
 
 interface Certificate {
   readonly dir: string;
@@ -89,5 +96,43 @@ export const makeNodePki = async (
       usages: client,
       names: [],
     }),
+    makeCertificate(node.dir, {
+      dir: node.dir,
+      name: 'apiserver',
+      subject: '/CN=kube-apiserver',
+      usages: ['serverAuth'],
+      // Not the loopback: kubeadm gives it none.
+      names: [...API_SERVER_NAMES, `DNS:${node.hostname}`, `IP:${node.ip}`],
+    }),
+    makeCertificate(node.dir, {
+      dir: node.dir,
+      name: 'apiserver-kubelet-client',
+      subject: `${masters}/CN=kube-apiserver-kubelet-client`,
+      usages: client,
+      names: [],
+    }),
   ]);
+};
+
+// kubeadm's kubeconfig files for people and components of a control plane, with the subjects of their certificates.
+const KUBECONFIGS = {
+  admin: { user: 'kubernetes-admin', subject: '/O=kubeadm:cluster-admins/CN=kubernetes-admin' },
+  'controller-manager': { user: 'system:kube-controller-manager', subject: '/CN=system:kube-controller-manager' },
+  scheduler: { user: 'system:kube-scheduler', subject: '/CN=system:kube-scheduler' },
+} as const;
+
+/** Writes the node's kubeconfig files into `dir`, its /etc/kubernetes, with certificates of the CA in `dir`/pki. */
+export const makeKubeconfigs = async (dir: string, ip: string): Promise<void> => {
+  const pki = join(dir, 'pki');
+  const ca = await readFile(join(pki, 'ca.crt'), 'utf8');
+  const work = await mkdtemp(join(dir, '.kubeconfig-'));
+  await Promise.all(
+    Object.entries(KUBECONFIGS).map(async ([name, { user, subject }]) => {
+      await makeCertificate(pki, { dir: work, name, subject, usages: ['clientAuth'], names: [] });
+      const certificate = await readFile(join(work, `${name}.crt`), 'utf8');
+      const key = await readFile(join(work, `${name}.key`), 'utf8');
+      await write(join(dir, `${name}.conf`), kubeconfig(ip, user, ca, certificate, key), 0o600);
+    }),
+  );
+  await rm(work, { recursive: true });
 };

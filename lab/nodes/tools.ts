@@ -34,12 +34,17 @@ export const etcdVersion = (minor: EtcdMinor): string => {
   return version;
 };
 
+const etcdDir = (minor: EtcdMinor): string =>
+  process.env[`ETCD_${minor.replace('.', '_')}_BIN`] ?? join(cacheDir(), `etcd-${minor}`, etcdVersion(minor));
+
+/** The etcd minors that were set up. */
+export const etcdMinorsHere = (): EtcdMinor[] => ETCD_MINORS.filter((minor) => existsSync(etcdDir(minor)));
+
 /** Finds an etcd: the directory in ETCD_3_6_BIN (and the like), else what lab/setup.sh put into the cache. Throws when there is none. */
 export const etcdTools = (minor: EtcdMinor): EtcdTools => {
-  const version = etcdVersion(minor);
-  const dir = process.env[`ETCD_${minor.replace('.', '_')}_BIN`] ?? join(cacheDir(), `etcd-${minor}`, version);
+  const dir = etcdDir(minor);
   return {
-    version,
+    version: etcdVersion(minor),
     etcd: existing(join(dir, 'etcd')),
     etcdctl: existing(join(dir, 'etcdctl')),
     etcdutl: existing(join(dir, 'etcdutl')),

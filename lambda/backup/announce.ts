@@ -88,6 +88,7 @@ export function makeAnnouncement(input: AnnouncementInput): Announcement {
     leaderChanges: result.leaderChanges,
     walFsyncP99Seconds: result.walFsyncP99Seconds,
     tools,
+    imageTools: result.imageTools,
     knownTools: rememberTools(result.tools, previous),
     findings: [
       ...new Set([

@@ -1,19 +1,29 @@
 import type { EC2Client } from '@aws-sdk/client-ec2';
 import type { KMSClient } from '@aws-sdk/client-kms';
 import type { SSMClient } from '@aws-sdk/client-ssm';
-import type { Announcement, FailedCommand } from '../shared/announcement';
+import { type Announcement, canonicalJson, type FailedCommand, type Trigger } from '../shared/announcement';
 import { backupIdOf } from '../shared/backup-id';
 import {
   AllNodesFailedError,
   BackupRefusedError,
   describeError,
+  EventError,
   NodeResultError,
   NoNodeError,
   SnapshotConflictError,
   TimeLeftError,
+  ToolsNotKeptError,
 } from '../shared/errors';
 import { afterExitCode } from '../shared/exit-codes';
-import { clean, readFailure, readSnapshotResult, readUploadResult, type SnapshotResult } from '../shared/node-result';
+import {
+  clean,
+  readFailure,
+  readSnapshotResult,
+  readToolsResult,
+  readUploadResult,
+  type SnapshotResult,
+  type ToolsResult,
+} from '../shared/node-result';
 import type { OfficialTools } from '../shared/official-tools';
 import {
   type Command,
@@ -39,9 +49,16 @@ import { type Claim, claimBackup, findOwnBackupId, readClaim } from './claim';
 import { readEvent, type Request } from './event';
 import { findNodes } from './find-nodes';
 import { readHistory, uploadsOf } from './history';
-import { findPreviousBackup, readAnnouncementOf, requireOwnCluster } from './previous-backup';
+import { type ImageTool, missingTools, toolsParameters } from './keep-tools';
+import {
+  findPreviousBackup,
+  readAnnouncementOf,
+  requireOwnCluster,
+  requireTrusted,
+  wasRestoredSince,
+} from './previous-backup';
 import { headersParameter, presignPut } from './presign';
-import { listTools, type StoredTool, toolPins, toolUrls } from './tool-parameters';
+import { listTools, type StoredTool, toolPins, toolUrls, trustedTools } from './tool-parameters';
 import { presignTools, type ToolsUploads } from './tools-upload';
 
 /** What the function works with. */
@@ -56,6 +73,7 @@ export interface BackupDeps {
   readonly maxKeepDays: number;
   readonly snapshotDocument: Document;
   readonly uploadDocument: Document;
+  readonly toolsDocument: Document;
   readonly announcementKeyArn: string;
   readonly store: Store;
   readonly ec2: EC2Client;
@@ -175,6 +193,9 @@ class Run {
 interface Plan {
   readonly backupId: string;
   readonly previous: Announcement | undefined;
+  /** A restore was done since: the cluster may have fewer members than then. */
+  readonly restored: boolean;
+  /** All that the bucket holds. */
   readonly tools: readonly StoredTool[];
   readonly nodes: readonly UsableNode[];
   readonly claim: Claim;
@@ -200,6 +221,10 @@ async function storeSnapshot(run: Run, request: Request & { readonly kind: 'back
         (deps.now().getTime() - Date.parse(plan.claim.startedAt)) / 1000,
       );
       measure(deps.telemetry, published.announcement);
+      // Who wrote the announcement sends them, so that two deliveries do not. A node that is about to be restored is left alone.
+      if (published.created && request.trigger.kind !== 'pre-restore') {
+        await keepTools(run, plan, taken);
+      }
       return {
         outcome: 'stored',
         backupId,
@@ -221,6 +246,9 @@ async function identify(
   const { store, now } = deps;
   const nowId = backupIdOf(now());
   const backupId = request.backupId ?? (await findOwnBackupId(store, run.invocation.requestId, nowId)) ?? nowId;
+  if (request.trigger.kind === 'pre-restore') {
+    requireSameTrigger(backupId, request.trigger, (await readClaim(store, backupId))?.trigger ?? request.trigger);
+  }
   for (const compression of ['zstd', 'gzip'] as const) {
     const key = snapshotKey(backupId, compression);
     const metadata = await headObject(store, key);
@@ -242,23 +270,44 @@ async function identify(
   ];
 }
 
+/** A schedule may have the second that was chosen for a pre-restore backup. Throws EventError when it is another backup's. */
+function requireSameTrigger(backupId: string, asked: Trigger, found: Trigger): void {
+  if (canonicalJson(asked) !== canonicalJson(found)) {
+    throw new EventError(
+      [
+        `preRestore.backupId: got "${backupId}", which is the id of another backup (${found.kind}), expected one of its own`,
+      ],
+      'send it again with the id of another second',
+    );
+  }
+}
+
 async function makePlan(run: Run, backupId: string, request: Request & { readonly kind: 'backup' }): Promise<Plan> {
   const { deps } = run;
-  const { previous, untrusted, tools } = await run.inPhase('previous', async () => {
+  const isPreRestore = request.trigger.kind === 'pre-restore';
+  const { previous, untrusted, tools, restored } = await run.inPhase('previous', async () => {
     const found = await findPreviousBackup(deps, backupId);
+    // What a restore is about to replace is saved whatever members there are.
+    if (!isPreRestore) {
+      requireTrusted(found);
+    }
     const stored = await listTools(deps.store);
+    const restoredSince = found.previous !== undefined && (await wasRestoredSince(deps.store, found.previous));
     return [
-      { ...found, tools: stored },
+      { ...found, tools: stored, restored: restoredSince },
       {
         backupId,
         previous: found.previous?.backupId ?? null,
         members: found.previous?.members.length ?? null,
+        restored: restoredSince,
         tools: stored.length,
         untrusted: found.untrusted.slice(0, 5),
       },
     ] as const;
   });
-  const { nodes, controlPlane, byIds } = await run.inPhase('nodes', () => orderNodes(run, backupId, previous));
+  const { nodes, controlPlane, byIds } = await run.inPhase('nodes', () =>
+    orderNodes(run, backupId, previous, request.instanceId),
+  );
   return run.inPhase('claim', async () => {
     const { won, claim } = await claimBackup(deps.store, {
       backupId,
@@ -271,11 +320,14 @@ async function makePlan(run: Run, backupId: string, request: Request & { readonl
         ...(byIds ? ['nodes-found-by-id'] : []),
       ],
     });
+    if (isPreRestore) {
+      requireSameTrigger(backupId, request.trigger, claim.trigger);
+    }
     const own = claim.requestId === run.invocation.requestId;
     // The winner's retry goes first; a run of another delivery only steps in when that one does not come.
     const patienceSeconds = won ? 0 : own ? OWN_PATIENCE_SECONDS : OTHERS_PATIENCE_SECONDS;
     return [
-      { backupId, previous, tools, nodes, claim, patienceSeconds },
+      { backupId, previous, restored, tools, nodes, claim, patienceSeconds },
       { backupId, won, claimedBy: claim.requestId },
     ] as const;
   });
@@ -294,9 +346,11 @@ async function orderNodes(
   run: Run,
   backupId: string,
   previous: Announcement | undefined,
+  only: string | undefined,
 ): Promise<readonly [Ordered, Fields]> {
   const { deps } = run;
-  const { nodes, byIdsBecause } = await findNodes(deps, previous?.controlPlane ?? []);
+  const known = new Set([...(previous?.controlPlane ?? []), ...(only === undefined ? [] : [only])]);
+  const { nodes, byIdsBecause } = await findNodes(deps, [...known]);
   if (nodes.length === 0) {
     throw new NoNodeError(
       `running EC2 instances with all the tags ${JSON.stringify(deps.controlPlaneTags)}: got none, expected the control-plane nodes of ${deps.clusterName}; correct controlPlaneTags in the table of clusters, or the tags of the instances`,
@@ -321,15 +375,21 @@ async function orderNodes(
   for (const commandId of history.judged) {
     run.judged.add(commandId);
   }
+  const asked = only === undefined ? nodes : nodes.filter(({ instanceId }) => instanceId === only);
+  if (asked.length === 0) {
+    throw new NoNodeError(
+      `instance ${String(only)}: got none with this id among ${nodes.map(({ instanceId }) => instanceId).join(', ')}, expected a running control-plane node of ${deps.clusterName}; ask for one of these`,
+    );
+  }
   const { order, unusable } = chooseNodes({
-    nodes,
+    nodes: asked,
     failedLast: history.failedLast,
     failedBefore: history.failedBefore,
     leaderInstanceId: leaderInstance(previous, nodes),
   });
   if (order.length === 0) {
     throw new NoNodeError(
-      `control-plane nodes of ${deps.clusterName} that can be asked for a snapshot: got none of ${String(nodes.length)}, expected at least one; ${unusable.join('; ')}`,
+      `control-plane nodes of ${deps.clusterName} that can be asked for a snapshot: got none of ${String(asked.length)}, expected at least one; ${unusable.join('; ')}`,
     );
   }
   return [
@@ -453,10 +513,11 @@ async function askNextNode(run: Run, plan: Plan): Promise<Command | undefined> {
     parameters: {
       BackupId: plan.backupId,
       ClusterName: deps.clusterName,
-      MembersBefore: String(membersBefore(plan.previous, deps.acknowledgedMembers)),
-      ToolPins: toolPins(plan.previous, plan.tools, deps.officialTools, deps.acknowledgedTools),
+      RestoreId: restoreIdOf(plan),
+      MembersBefore: String(plan.restored ? 0 : membersBefore(plan.previous, deps.acknowledgedMembers)),
+      ToolPins: toolPins(plan.previous, deps.officialTools, deps.acknowledgedTools),
       ToolUrls: await toolUrls(deps.store, {
-        tools: plan.tools,
+        tools: trustedTools(plan.tools, deps.officialTools, deps.acknowledgedTools),
         arch: node.arch,
         etcdVersion: plan.previous?.etcdVersion,
       }),
@@ -467,6 +528,11 @@ async function askNextNode(run: Run, plan: Plan): Promise<Command | undefined> {
     return undefined;
   }
   return sent;
+}
+
+/** The restore whose journal this backup may pass by on the node; '' for every other backup. */
+function restoreIdOf({ claim }: Plan): string {
+  return claim.trigger.kind === 'pre-restore' ? claim.trigger.restoreId : '';
 }
 
 async function announce(run: Run, plan: Plan, taken: Taken): Promise<readonly [PublishedAnnouncement, Fields]> {
@@ -591,8 +657,57 @@ async function startUpload(run: Run, plan: Plan, taken: Taken, published: Publis
     document: deps.uploadDocument,
     instanceId: taken.command.instanceId,
     comment: plan.backupId,
-    parameters: { BackupId: plan.backupId, Url: url, Headers: headersParameter(headers) },
+    parameters: {
+      BackupId: plan.backupId,
+      RestoreId: restoreIdOf(plan),
+      Url: url,
+      Headers: headersParameter(headers),
+    },
   });
+}
+
+/** Has the node put what the bucket lacks of its tools there. Whatever goes wrong is a finding: the snapshot is stored. */
+async function keepTools(run: Run, plan: Plan, taken: Taken): Promise<void> {
+  const missing = missingTools(taken.result, plan.tools);
+  if (missing.length === 0) {
+    return;
+  }
+  try {
+    await run.inPhase('tools', () => uploadTools(run, plan, taken, missing));
+  } catch {
+    // The phase has said why. What is missing is sent after the next backup.
+    run.deps.telemetry.measure('FindingToolsNotKept', MetricUnit.Count, 1);
+  }
+}
+
+async function uploadTools(
+  run: Run,
+  plan: Plan,
+  taken: Taken,
+  missing: readonly ImageTool[],
+): Promise<readonly [undefined, Fields]> {
+  const { deps } = run;
+  const { instanceId } = taken.command;
+  const sent = await sendDocument(run.runCommand, {
+    document: deps.toolsDocument,
+    instanceId,
+    comment: plan.backupId,
+    parameters: { BackupId: plan.backupId, ...(await toolsParameters(deps.store, missing)) },
+  });
+  const judgement: Judgement<ToolsResult> =
+    'kind' in sent
+      ? { ok: false, reason: sent.reason }
+      : judge(await waitForCommand(run.runCommand, sent, (lost) => whyLost(deps, lost)), (stdout) =>
+          readToolsResult(stdout, plan.backupId),
+        );
+  const names = missing.map(({ name, version }) => `${name} ${version}`);
+  if (!judgement.ok) {
+    throw new ToolsNotKeptError(
+      `tools ${names.join(', ')} of ${instanceId}: got ${judgement.reason}, expected them in the bucket's tools/, where a restore or a drill gets them when the node is gone; the next backup tries again`,
+    );
+  }
+  const { stored, existed } = judgement.value;
+  return [undefined, { backupId: plan.backupId, instanceId, stored, existed }];
 }
 
 /** Whether the announced bytes are stored. Throws SnapshotConflictError when others are, under either key of the backup. */

@@ -1,5 +1,5 @@
 import * as z from 'zod/mini';
-import { backupIdOf } from '../shared/backup-id';
+import { BACKUP_ID_PATTERN, backupIdOf } from '../shared/backup-id';
 import type { Trigger } from '../shared/announcement';
 import { check, text, wholeNumber } from '../shared/check';
 import { EventError } from '../shared/errors';
@@ -26,6 +26,20 @@ const onDemand = (maxKeepDays: number) =>
     },
     'an object',
   );
+
+const preRestore = z.strictObject(
+  {
+    preRestore: z.strictObject(
+      {
+        restoreId: text(BACKUP_ID_PATTERN, 'the id of the restore such as 20261120T140000Z'),
+        instanceId: text(/^i-[0-9a-f]{8,17}$/, 'the id of an EC2 instance'),
+        backupId: text(BACKUP_ID_PATTERN, 'an id for the backup such as 20261120T140500Z'),
+      },
+      'an object',
+    ),
+  },
+  'an object',
+);
 
 const toolsRequest = z.strictObject(
   {
@@ -59,7 +73,10 @@ export type Request =
   | {
       readonly kind: 'backup';
       readonly trigger: Trigger;
-      /** Known before the clock is read, for a schedule. */ readonly backupId?: string;
+      /** Undefined: the clock gives it. */
+      readonly backupId?: string;
+      /** The only instance to ask. Undefined: the function chooses. */
+      readonly instanceId?: string;
     };
 
 // Clocks differ by seconds; a backup of a later time would be the newest one until that time comes.
@@ -71,13 +88,14 @@ const FUTURE_MINUTES = 5;
  * @param maxKeepDays the longest lock that the bucket policy lets through: a longer `keepDays` could not be kept
  */
 export function readEvent(event: unknown, { now, maxKeepDays }: { now: Date; maxKeepDays: number }): Request {
+  const latest = new Date(now.getTime() + FUTURE_MINUTES * 60_000);
   const has = (name: string) => typeof event === 'object' && event !== null && name in event;
   if (has('tools')) {
     return { kind: 'tools', tools: valid(tools, event).tools };
   }
   if (has('scheduledTime') || has('scheduleArn')) {
     const { scheduledTime } = valid(scheduled, event);
-    if (Date.parse(scheduledTime) > now.getTime() + FUTURE_MINUTES * 60_000) {
+    if (Date.parse(scheduledTime) > latest.getTime()) {
       throw new EventError([
         `scheduledTime: got "${scheduledTime}", expected a time that has come, at most ${String(FUTURE_MINUTES)} minutes after ${now.toISOString()}`,
       ]);
@@ -87,6 +105,15 @@ export function readEvent(event: unknown, { now, maxKeepDays }: { now: Date; max
       trigger: { kind: 'schedule', scheduledTime },
       backupId: backupIdOf(new Date(scheduledTime)),
     };
+  }
+  if (has('preRestore')) {
+    const { restoreId, instanceId, backupId } = valid(preRestore, event).preRestore;
+    if (backupId < restoreId || backupId > backupIdOf(latest)) {
+      throw new EventError([
+        `preRestore.backupId: got "${backupId}", expected one from restoreId ${restoreId} on, and at most ${String(FUTURE_MINUTES)} minutes after ${now.toISOString()}`,
+      ]);
+    }
+    return { kind: 'backup', trigger: { kind: 'pre-restore', restoreId }, backupId, instanceId };
   }
   const { reason, keepDays } = valid(onDemand(maxKeepDays), event);
   return { kind: 'backup', trigger: { kind: 'on-demand', reason: reason ?? null, keepDays: keepDays ?? null } };

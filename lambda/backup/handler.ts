@@ -20,6 +20,7 @@ const deps: BackupDeps = {
   maxKeepDays: envNumber('MAX_KEEP_DAYS'),
   snapshotDocument: { name: env('SNAPSHOT_DOCUMENT'), version: env('SNAPSHOT_DOCUMENT_VERSION') },
   uploadDocument: { name: env('UPLOAD_DOCUMENT'), version: env('UPLOAD_DOCUMENT_VERSION') },
+  toolsDocument: { name: env('TOOLS_DOCUMENT'), version: env('TOOLS_DOCUMENT_VERSION') },
   announcementKeyArn: env('ANNOUNCEMENT_KEY_ARN'),
   store: {
     // SHA-256 is the checksum here; by default the SDK would add a CRC32, also to presigned URLs.

@@ -2,7 +2,7 @@ import type { KMSClient } from '@aws-sdk/client-kms';
 import { type Announcement, readAnnouncement, verifyAnnouncement } from '../shared/announcement';
 import { backupIdBefore, backupIdOf } from '../shared/backup-id';
 import { AnnouncementError, SharedBucketError, StoreError } from '../shared/errors';
-import { getObject, headObject, httpStatus, listKeys, sha256Hex, type Store } from '../shared/store';
+import { getObject, headObject, httpStatus, listKeys, listObjects, sha256Hex, type Store } from '../shared/store';
 
 /** What finding the last backup needs. */
 export interface PreviousBackupDeps {
@@ -27,7 +27,7 @@ const SNAPSHOT_KEY = /^snapshots\/(\d{8}T\d{6}Z)\.db\.(?:zst|gz)$/;
 
 /**
  * The newest announcement of a stored snapshot that can be trusted, but not `backupId`'s and of no later time than now; none when there is
- * no snapshot of the last 35 days. Throws AnnouncementError when there are snapshots and none of their announcements is what was signed.
+ * no such snapshot of the last 35 days. Not a pre-restore one: it is of what a restore replaced, and of whatever member still served.
  */
 export async function findPreviousBackup(deps: PreviousBackupDeps, backupId: string): Promise<PreviousBackup> {
   const nowId = backupIdOf(deps.now());
@@ -40,7 +40,10 @@ export async function findPreviousBackup(deps: PreviousBackupDeps, backupId: str
     });
     for (const key of keys.reverse()) {
       try {
-        return { previous: await readAnnouncementOf(deps, key), untrusted: [...untrusted.values()] };
+        const previous = await readAnnouncementOf(deps, key);
+        if (previous.trigger.kind !== 'pre-restore') {
+          return { previous, untrusted: [...untrusted.values()] };
+        }
       } catch (error) {
         // One bad announcement must not end all backups; that it was passed over is a finding of this one.
         if (!isUntrusted(error)) {
@@ -50,12 +53,28 @@ export async function findPreviousBackup(deps: PreviousBackupDeps, backupId: str
       }
     }
   }
-  if (untrusted.size > 0) {
+  return { previous: undefined, untrusted: [...untrusted.values()] };
+}
+
+/** Throws AnnouncementError when there are announcements and none of them can be trusted. */
+export function requireTrusted({ previous, untrusted }: PreviousBackup): void {
+  if (previous === undefined && untrusted.length > 0) {
     throw new AnnouncementError(
-      `announcements of the last ${String(LOOK_BACK_DAYS[1])} days: got ${String(untrusted.size)} and none that can be trusted, expected at least one, because without it nobody knows how many members the cluster has; the newest: ${String([...untrusted.values()][0])}; correct that, or deploy with a new bucket if the old one is not to be trusted any more`,
+      `announcements of the last ${String(LOOK_BACK_DAYS[1])} days: got ${String(untrusted.length)} and none that can be trusted, expected at least one, because without it nobody knows how many members the cluster has; the newest: ${String(untrusted[0])}; correct that, or deploy with a new bucket if the old one is not to be trusted any more`,
     );
   }
-  return { previous: undefined, untrusted: [] };
+}
+
+// A restore is done long before that, so its record is not missed although it bears the time of its start.
+const LONGEST_RESTORE_DAYS = 7;
+const RESTORE_KEY = /^restores\/\d{8}T\d{6}Z\.json$/;
+
+/** Whether a restore was done since a backup: then the cluster may have fewer members, and did not lose them. */
+export async function wasRestoredSince(store: Store, { backupId }: Pick<Announcement, 'backupId'>): Promise<boolean> {
+  const after = `restores/${backupIdBefore(backupId, LONGEST_RESTORE_DAYS * DAY_SECONDS)}`;
+  return (await listObjects(store, 'restores/', after)).some(
+    ({ key, storedAt }) => RESTORE_KEY.test(key) && backupIdOf(storedAt) >= backupId,
+  );
 }
 
 /** The verified announcement of a stored snapshot. Throws AnnouncementError, or SharedBucketError when it is another cluster's. */

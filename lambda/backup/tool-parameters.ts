@@ -5,7 +5,7 @@ import { isOfficial, type OfficialTools } from '../shared/official-tools';
 import { listKeys, type Store } from '../shared/store';
 import { compareVersions } from './choose-nodes';
 
-const TOOL_KEY = /^tools\/(\d+\.\d+\.\d+)\/(amd64|arm64)\/([0-9a-f]{64})\/(etcd|etcdctl|etcdutl)$/;
+const TOOL_KEY = /^tools\/(\d+\.\d+\.\d+[A-Za-z0-9.+-]*)\/(amd64|arm64)\/([0-9a-f]{64})\/(etcd|etcdctl|etcdutl)$/;
 
 // The same numbers as the document's maxChars (lib/backup.ts).
 const PINS_MAX_CHARS = 4000;
@@ -27,18 +27,29 @@ export async function listTools(store: Store): Promise<StoredTool[]> {
 }
 
 /**
+ * Of the tools in the bucket those that a node may be given: nodes put the tools of their own images there, and what one node may have
+ * changed must not run on another.
+ */
+export function trustedTools<Tool extends KnownTool>(
+  stored: readonly Tool[],
+  official: OfficialTools,
+  acknowledged: readonly string[],
+): Tool[] {
+  return stored.filter((tool) => isOfficial(official, tool) || acknowledged.includes(tool.sha256));
+}
+
+/**
  * The parameter ToolPins: what a tool of a node's image may be. A name, version and architecture that no backup has seen yet has no
  * pin, so that an image of somebody else's making is a finding and not a refusal; once seen, only the same, an acknowledged or the official one passes.
  */
 export function toolPins(
   previous: Announcement | undefined,
-  stored: readonly KnownTool[],
   official: OfficialTools,
   acknowledged: readonly string[],
 ): string {
   const known = previous?.knownTools ?? [];
   const seen = new Set(known.map(nameOf));
-  const alternatives = [...stored, ...listOfficial(official)].filter((tool) => seen.has(nameOf(tool)));
+  const alternatives = listOfficial(official).filter((tool) => seen.has(nameOf(tool)));
   // The newest first, so that the length bound cuts off what is least likely to be used.
   const intended = known.flatMap((tool) => acknowledged.map((sha256) => ({ ...tool, sha256 })));
   const pins = new Set<string>();
@@ -57,7 +68,10 @@ export function toolPins(
   return [...pins].join(' ');
 }
 
-/** The parameter ToolUrls: where this node gets etcdutl and etcdctl if its image lacks them, the last backup's version first. */
+/**
+ * The parameter ToolUrls: where this node gets etcdutl and etcdctl if its image lacks them, the last backup's version first. `tools` are
+ * those that it may be given.
+ */
 export async function toolUrls(
   store: Store,
   choice: { readonly tools: readonly StoredTool[]; readonly arch: string; readonly etcdVersion: string | undefined },

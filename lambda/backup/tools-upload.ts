@@ -1,3 +1,4 @@
+import type { KnownTool } from '../shared/announcement';
 import { ToolNotOfficialError } from '../shared/errors';
 import { isOfficial, type OfficialTools } from '../shared/official-tools';
 import { putInput, type Store } from '../shared/store';
@@ -33,9 +34,15 @@ export async function presignTools(
   }
   const uploads = [];
   for (const { name, sha256, bytes } of files) {
-    const key = `tools/${version}/${arch}/${sha256}/${name}`;
-    const input = putInput(deps.store, { key, sha256, contentLength: bytes });
-    uploads.push({ name, key, ...(await presignPut(deps.store.s3, { ...input, ContentLength: bytes })) });
+    uploads.push(await presignTool(deps.store, { version, arch, name, sha256, bytes }));
   }
   return { uploads };
+}
+
+/** A URL to upload one tool with, to the key that names its version, architecture and SHA-256. */
+export async function presignTool(store: Store, tool: KnownTool & { readonly bytes: number }) {
+  const { version, arch, name, sha256, bytes } = tool;
+  const key = `tools/${version}/${arch}/${sha256}/${name}`;
+  const input = putInput(store, { key, sha256, contentLength: bytes });
+  return { name, key, ...(await presignPut(store.s3, { ...input, ContentLength: bytes })) };
 }

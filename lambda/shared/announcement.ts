@@ -1,5 +1,6 @@
 import type { KMSClient } from '@aws-sdk/client-kms';
 import * as z from 'zod/mini';
+import { BACKUP_ID_PATTERN } from './backup-id';
 import { check, printable, text, wholeNumber } from './check';
 import { AnnouncementError } from './errors';
 import { isSigned, SIGNATURE_PATTERN } from './signature';
@@ -26,6 +27,8 @@ export const trigger = z.discriminatedUnion(
   [
     z.object({ kind: z.literal('schedule'), scheduledTime: printable(64) }),
     z.object({ kind: z.literal('on-demand'), reason: z.nullable(z.string('text')), keepDays: z.nullable(count) }),
+    /** Of what the restore `restoreId` is about to replace. */
+    z.object({ kind: z.literal('pre-restore'), restoreId: text(BACKUP_ID_PATTERN, 'a restore id') }),
   ],
   'a trigger',
 );
@@ -109,6 +112,8 @@ const announcementSchema = z.object(
         'a tool',
       ),
     ),
+    /** What of etcd, etcdctl and etcdutl is in the member's image, with its length in bytes. Absent in announcements of older versions. */
+    imageTools: z.optional(list(z.object({ name: printable(16), sha256, bytes: count }, 'a tool'))),
     /** This backup's tools and those of the backups before it, newest first: what the next backup holds a node's tools against. */
     knownTools: list(knownTool),
     findings: list(printable(64)),

@@ -178,6 +178,48 @@ export class ToolNotOfficialError extends Error {
   override readonly name = 'ToolNotOfficialError';
 }
 
+/** The input of a restore is none that the machine takes; `problems` lists everything that is wrong with it. */
+export class RestoreRequestError extends Error {
+  override readonly name = 'RestoreRequestError';
+
+  constructor(
+    readonly problems: readonly string[],
+    next: string,
+  ) {
+    super(
+      `the input has ${String(problems.length)} problem${problems.length === 1 ? '' : 's'}: ${problems.join('; ')}; nothing was read or changed on a node; ${next}`,
+    );
+  }
+}
+
+/** The restore was refused before anything was changed; `refusals` lists every reason. */
+export class RestoreRefusedError extends Error {
+  override readonly name = 'RestoreRefusedError';
+
+  constructor(
+    readonly refusals: readonly string[],
+    next: string,
+  ) {
+    super(
+      `refused for ${String(refusals.length)} reason${refusals.length === 1 ? '' : 's'}: ${refusals.join('; ')}; nothing was changed anywhere; ${next}`,
+    );
+  }
+}
+
+/** Step Functions answered otherwise than expected. */
+export class StatesError extends Error {
+  override readonly name = 'StatesError';
+
+  constructor(message: string, cause?: unknown) {
+    super(message, { cause });
+  }
+}
+
+/** Tools of a node's image could not be put into the bucket; the backup itself is stored. */
+export class ToolsNotKeptError extends Error {
+  override readonly name = 'ToolsNotKeptError';
+}
+
 /** Name and message of anything that was thrown, for use inside another message. */
 export function describeError(error: unknown): string {
   return error instanceof Error ? `${error.name}: ${error.message}` : String(error);

@@ -1,5 +1,8 @@
-/** What the backup function does after an exit code. `compare`: success if the stored object has the announced bytes. */
-export type Then = 'next node' | 'stop' | 'compare';
+/**
+ * What the backup function does after an exit code. `compare`: success if the stored object has the announced bytes. `restore only`: no script
+ * of a backup ends with it; a restore that hears it from any node goes no further.
+ */
+export type Then = 'next node' | 'stop' | 'compare' | 'restore only';
 
 /** One meaning of a script's exit status. */
 export interface ExitCode {
@@ -9,6 +12,7 @@ export interface ExitCode {
 }
 
 const nextNode = (code: number, name: string): ExitCode => ({ code, name, then: 'next node' });
+const restoreOnly = (code: number, name: string): ExitCode => ({ code, name, then: 'restore only' });
 const stop = (code: number, name: string): ExitCode => ({ code, name, then: 'stop' });
 
 /** The table of node/contract.sh and docs/exit-codes.md; a test compares all three. */
@@ -45,6 +49,19 @@ export const EXIT_CODES: readonly ExitCode[] = [
   { code: 72, name: 'upload-exists', then: 'compare' },
   nextNode(73, 'upload-failed'),
   nextNode(74, 'nothing-staged'),
+  restoreOnly(80, 'other-restore'),
+  restoreOnly(81, 'not-prepared'),
+  restoreOnly(82, 'seal'),
+  restoreOnly(83, 'download'),
+  restoreOnly(84, 'snapshot-bytes'),
+  restoreOnly(85, 'restore-failed'),
+  restoreOnly(86, 'layout'),
+  restoreOnly(87, 'not-stopped'),
+  restoreOnly(88, 'swap'),
+  restoreOnly(89, 'not-started'),
+  restoreOnly(90, 'not-healthy'),
+  restoreOnly(91, 'already-served'),
+  restoreOnly(92, 'not-undone'),
   nextNode(99, 'unexpected'),
 ];
 

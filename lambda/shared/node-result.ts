@@ -24,9 +24,11 @@ const member = z.object(
   'a member',
 );
 
+const toolName = z.enum(['etcd', 'etcdctl', 'etcdutl'], "'etcd', 'etcdctl' or 'etcdutl'");
+
 const tool = z.object(
   {
-    name: text(/^(etcd|etcdctl|etcdutl)$/, "'etcd', 'etcdctl' or 'etcdutl'"),
+    name: toolName,
     version: etcdVersion,
     arch,
     sha256,
@@ -34,6 +36,9 @@ const tool = z.object(
   },
   'a tool',
 );
+
+// Of the image: the etcd server of 3.6 has 25 MB, and the largest that the bucket takes 500 MB (lambda/backup/event.ts).
+const imageTool = z.object({ name: toolName, sha256, bytes: wholeNumber(1, 500_000_000) }, 'a tool');
 
 const snapshotResult = z.object(
   {
@@ -81,7 +86,10 @@ const snapshotResult = z.object(
     alarms: list(text(/^[A-Z]{1,32}$/, 'an alarm such as NOSPACE'), 50),
     leaderChanges: z.int('a whole number'),
     walFsyncP99Seconds: z.nullable(seconds),
+    /** What ran. */
     tools: list(tool, 10),
+    /** What the member's image has of etcd, etcdctl and etcdutl. */
+    imageTools: list(imageTool, 3),
     findings: list(word, 50),
     seconds: z.object({ inspect: seconds, save: seconds, prove: seconds, total: seconds }, 'seconds by phase'),
     peakBytesStaged: wholeNumber(0),
@@ -97,6 +105,17 @@ const uploadResult = z.object(
     seconds,
   },
   "the upload script's result",
+);
+
+const toolsResult = z.object(
+  {
+    ok: z.literal(true, 'true'),
+    backupId: text(/^\d{8}T\d{6}Z$/, 'a backup id'),
+    stored: list(toolName, 3),
+    existed: list(toolName, 3),
+    seconds,
+  },
+  "the tools script's result",
 );
 
 const failure = z.object(
@@ -115,6 +134,9 @@ export type SnapshotResult = z.output<typeof snapshotResult>;
 /** What the upload script printed. Size in bytes. */
 export type UploadResult = z.output<typeof uploadResult>;
 
+/** What the tools script printed: which tools it stored, and which were there already. */
+export type ToolsResult = z.output<typeof toolsResult>;
+
 /** Why a script refused. */
 export type NodeFailure = z.output<typeof failure>;
 
@@ -128,12 +150,18 @@ export function readUploadResult(stdout: string, backupId: string): UploadResult
   return ofBackup(readLine(uploadResult, stdout), backupId);
 }
 
+/** The tools script's result line. Throws NodeResultError when it is not one, or is another backup's. */
+export function readToolsResult(stdout: string, backupId: string): ToolsResult {
+  return ofBackup(readLine(toolsResult, stdout), backupId);
+}
+
 /** The result line of a script that refused. Throws NodeResultError when it is not one. */
 export function readFailure(stdout: string): NodeFailure {
   return readLine(failure, stdout);
 }
 
-function readLine<Schema extends z.core.$ZodType>(schema: Schema, stdout: string): z.output<Schema> {
+/** A script's one line, held against what it should be. Throws NodeResultError when it is not that. */
+export function readLine<Schema extends z.core.$ZodType>(schema: Schema, stdout: string): z.output<Schema> {
   const line = stdout.trim();
   let parsed: unknown;
   try {

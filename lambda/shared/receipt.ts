@@ -62,6 +62,8 @@ const inventory = object({
   beyondBounds: object(amount),
   events: object(amount),
   largest: list(object({ key: words, bytes: count })),
+  /** Names of Kubernetes' nodes. Absent in receipts of older versions. */
+  nodes: z.optional(list(words)),
 });
 
 const receiptSchema = object({
@@ -75,6 +77,8 @@ const receiptSchema = object({
   kind: z.enum(['schedule', 'on-demand', 'pre-restore'], "'schedule', 'on-demand' or 'pre-restore'"),
   /** Of an on-demand backup; null when none was asked for. */
   keepDays: z.nullable(count),
+  /** Of a pre-restore backup: the restore that it was taken before. */
+  restoreId: z.optional(backupId),
   class: z.enum(
     ['hourly', 'daily', 'weekly', 'monthly', 'on-demand', 'pre-restore'],
     'hourly, daily, weekly, monthly, on-demand or pre-restore',

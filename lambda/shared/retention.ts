@@ -65,7 +65,7 @@ const PERIODS = [
  * the longest of those that are on; every other scheduled one is `hourly`. First is the one that was verified first, not the one with
  * the smallest id. An on-demand or pre-restore backup stands for no period, since it may expire before.
  *
- * @param verified the verified backups that `classRange` covers, at least; the backup itself does not count
+ * @param verified the verified backups of the same month, week and day, at least; the backup itself does not count
  */
 export function classOf(
   backup: { readonly backupId: string; readonly kind: 'schedule' | 'on-demand' | 'pre-restore' },
@@ -90,20 +90,6 @@ export function classOf(
   return 'hourly';
 }
 
-/**
- * The ids that lie in the month, week or day of this backup: `from` on, and below `before`. What was verified of these decides its class.
- */
-export function classRange(backupId: string): { readonly from: string; readonly before: string } {
-  const monday = weekOf(backupId);
-  // 31 days on from the first of a month is in the next month, and 7 days on from a Monday the next Monday.
-  const nextMonth = monthOf(idAfter(monthOf(backupId), DAYS_PER_MONTH));
-  const nextMonday = idAfter(monday, DAYS_PER_WEEK);
-  return {
-    from: monday < monthOf(backupId) ? monday : monthOf(backupId),
-    before: nextMonday > nextMonth ? nextMonday : nextMonth,
-  };
-}
-
 // A period is the id of the moment at which it begins; an ISO week is known by its Monday, so week 53 needs no care.
 
 function dayOf(backupId: string): string {
@@ -125,24 +111,23 @@ function idAfter(backupId: string, days: number): string {
 
 /**
  * Which tags to write, in this order: `latest` on the newest, unless it has it, and then on each other its class, unless it has that. A
- * crash between two of them leaves two with `latest` and never none, and what is left out is in the next answer. The newest is the one
- * with the newest id on the newest timeline; never a pre-restore one, which holds what a restore replaced.
+ * crash between two of them leaves two with `latest` and never none, and what is left out is in the next answer. The newest has the newest
+ * id, which is on the newest timeline too; it is never a pre-restore one, which holds what a restore replaced.
  *
- * @param verified `timeline` is the backup id at which the timeline begins, or 'first'; `tag` is what the version carries now
+ * @param verified `tag` is what the version carries now
  */
 export function settle(
   verified: readonly {
     readonly backupId: string;
     readonly versionId: string;
     readonly class: RetentionClass;
-    readonly timeline: string;
     readonly tag: Retention | undefined;
   }[],
 ): readonly { readonly backupId: string; readonly versionId: string; readonly tag: Retention }[] {
   const newest = verified
     .filter((backup) => backup.class !== 'pre-restore')
     .reduce<(typeof verified)[number] | undefined>(
-      (best, backup) => (best === undefined || isNewer(backup, best) ? backup : best),
+      (best, backup) => (best === undefined || backup.backupId > best.backupId ? backup : best),
       undefined,
     );
   const write = ({ backupId, versionId }: (typeof verified)[number], tag: Retention) => ({ backupId, versionId, tag });
@@ -152,16 +137,6 @@ export function settle(
       .filter((backup) => backup !== newest && backup.tag !== backup.class)
       .map((backup) => write(backup, backup.class)),
   ];
-}
-
-type OnTimeline = { readonly backupId: string; readonly timeline: string };
-
-function isNewer(a: OnTimeline, b: OnTimeline): boolean {
-  const [timelineOfA, timelineOfB] = [a, b].map(({ timeline }) => (timeline === 'first' ? '' : timeline)) as [
-    string,
-    string,
-  ];
-  return timelineOfA === timelineOfB ? a.backupId > b.backupId : timelineOfA > timelineOfB;
 }
 
 /**

@@ -114,7 +114,16 @@ const LIST_PAGES = 50;
 
 /** Keys under a prefix, in order, from after `startAfter` on. Throws StoreError when there are more than 50,000. */
 export async function listKeys(store: Store, prefix: string, startAfter?: string): Promise<string[]> {
-  const keys: string[] = [];
+  return (await listObjects(store, prefix, startAfter)).map(({ key }) => key);
+}
+
+/** The same with the time at which each was stored. */
+export async function listObjects(
+  store: Store,
+  prefix: string,
+  startAfter?: string,
+): Promise<{ readonly key: string; readonly storedAt: Date }[]> {
+  const objects: { readonly key: string; readonly storedAt: Date }[] = [];
   let token: string | undefined;
   for (let page = 1; page <= LIST_PAGES; page++) {
     let answer;
@@ -134,14 +143,21 @@ export async function listKeys(store: Store, prefix: string, startAfter?: string
     } catch (error) {
       throw storeError('ListObjectsV2', store, prefix, error);
     }
-    keys.push(...(answer.Contents ?? []).flatMap(({ Key }) => Key ?? []));
+    for (const { Key, LastModified } of answer.Contents ?? []) {
+      if (Key === undefined || LastModified === undefined) {
+        throw new StoreError(
+          `ListObjectsV2 s3://${store.bucket}/${prefix}: got an object without key or time, expected both; find out what answers in place of S3`,
+        );
+      }
+      objects.push({ key: Key, storedAt: LastModified });
+    }
     token = answer.NextContinuationToken;
     if (token === undefined) {
-      return keys;
+      return objects;
     }
   }
   throw new StoreError(
-    `keys under s3://${store.bucket}/${prefix} after '${startAfter ?? ''}': got more than ${String(keys.length)}, expected fewer; find out what else writes there`,
+    `keys under s3://${store.bucket}/${prefix} after '${startAfter ?? ''}': got more than ${String(objects.length)}, expected fewer; find out what else writes there`,
   );
 }
 

@@ -72,6 +72,7 @@ function fullReceipt(input: ReceiptInput): Receipt {
     versionId: version.versionId,
     kind: trigger.kind,
     keepDays: trigger.kind === 'on-demand' ? trigger.keepDays : null,
+    ...(trigger.kind === 'pre-restore' ? { restoreId: trigger.restoreId } : {}),
     class: input.class,
     timeline: input.timeline,
     previous: previous?.backupId ?? null,
@@ -113,6 +114,7 @@ function fullReceipt(input: ReceiptInput): Receipt {
       ...facts.inventory,
       kinds: facts.inventory.kinds.map((kind) => ({ ...kind, namespaces: [...kind.namespaces] })),
       largest: [...facts.inventory.largest],
+      nodes: [...facts.inventory.nodes],
     },
     announced: {
       instanceId: announcement.instanceId,

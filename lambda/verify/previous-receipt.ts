@@ -16,14 +16,24 @@ const LOOK_BACK_DAYS = [2, 35, undefined] as const;
 // all of the function's time at every run.
 const MAX_UNTRUSTED = 50;
 
-/** The newest receipt with an older id that can be trusted, of the 50 before this one at least. What is passed over is told, for a finding. */
+/**
+ * The newest receipt with an older id that can be trusted, of the 50 before this one at least. What is passed over is told, for a finding.
+ * Not a pre-restore one: it holds what a restore replaced.
+ */
 export async function findPreviousReceipt(deps: ReceiptDeps, backupId: string): Promise<PreviousReceipt> {
   const untrusted = new Map<string, readonly string[]>();
+  const replaced = new Set<string>();
   for (const days of LOOK_BACK_DAYS) {
     const after = days === undefined ? undefined : backupIdBefore(backupId, days * DAY_SECONDS);
-    const ids = (await listReceiptIds(deps.store, after)).filter((id) => id < backupId && !untrusted.has(id));
+    const ids = (await listReceiptIds(deps.store, after)).filter(
+      (id) => id < backupId && !untrusted.has(id) && !replaced.has(id),
+    );
     for (const id of ids.reverse()) {
       const found = await findReceipt(deps, id);
+      if (found.receipt?.kind === 'pre-restore') {
+        replaced.add(id);
+        continue;
+      }
       if (found.untrusted.length > 0) {
         untrusted.set(id, found.untrusted);
       }
@@ -35,14 +45,14 @@ export async function findPreviousReceipt(deps: ReceiptDeps, backupId: string): 
   return { previous: undefined, untrusted: [...untrusted.values()].flat() };
 }
 
-/** The receipt with the next later id that can be trusted: of a backup whose event came before this one's. */
+/** The receipt with the next later id that can be trusted, but no pre-restore one: of a backup whose event came before this one's. */
 export async function findNextReceipt(
   deps: ReceiptDeps,
   backupId: string,
 ): Promise<{ readonly next: Receipt | undefined }> {
   for (const id of (await listReceiptIds(deps.store, backupId)).slice(0, MAX_UNTRUSTED)) {
     const { receipt } = await findReceipt(deps, id);
-    if (receipt !== undefined) {
+    if (receipt !== undefined && receipt.kind !== 'pre-restore') {
       return { next: receipt };
     }
   }

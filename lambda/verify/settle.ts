@@ -12,7 +12,6 @@ import {
 } from '../shared/store';
 import { backupIdOfSnapshot } from './event';
 import { listReceiptIds } from './previous-receipt';
-import { type TimelineStart, timelineOf } from './timelines';
 
 export interface SettleDeps extends ReceiptDeps {
   readonly keep: Keep;
@@ -24,7 +23,6 @@ export interface Verified {
   readonly backupId: string;
   readonly version: ObjectVersion;
   readonly class: RetentionClass;
-  readonly timeline: string;
   readonly tag: Retention | undefined;
   /** Read only where its tag does not say its class. */
   readonly receipt: Receipt | undefined;
@@ -49,14 +47,10 @@ const CONCURRENCY = 16;
  * One version whose lock or tag is refused keeps none of the others from theirs. Throws SettleError with all of these at the end, and at
  * once when the newest cannot be tagged: then no other may lose its `latest`.
  */
-export async function settleRecent(
-  deps: SettleDeps,
-  current: Receipt,
-  starts: readonly TimelineStart[],
-): Promise<Settled> {
+export async function settleRecent(deps: SettleDeps, current: Receipt): Promise<Settled> {
   const { store } = deps;
   const ids = new Set([...(await recentIds(deps)), current.backupId]);
-  const verified = await readVerified(deps, [...ids].sort(), starts, current);
+  const verified = await readVerified(deps, [...ids].sort(), current);
   const tags: { backupId: string; tag: Retention }[] = [];
   let locks = 0;
   const own = verified.find(({ backupId }) => backupId === current.backupId);
@@ -68,11 +62,10 @@ export async function settleRecent(
     }
   };
   const writes = settle(
-    verified.map(({ backupId, version, class: klass, timeline, tag }) => ({
+    verified.map(({ backupId, version, class: klass, tag }) => ({
       backupId,
       versionId: version.versionId,
       class: klass,
-      timeline,
       tag,
     })),
   );
@@ -128,12 +121,7 @@ async function recentIds({ store, now }: SettleDeps): Promise<string[]> {
  * Which of these backups are verified, oldest first. A class in the tag says it, as only this function writes those; where the tag is another, the
  * receipt does. Passed over is what has no snapshot any more, and what has no receipt that can be trusted.
  */
-export async function readVerified(
-  deps: ReceiptDeps,
-  ids: readonly string[],
-  starts: readonly TimelineStart[],
-  current?: Receipt,
-): Promise<Verified[]> {
+export async function readVerified(deps: ReceiptDeps, ids: readonly string[], current?: Receipt): Promise<Verified[]> {
   const oldest = ids[0];
   if (oldest === undefined) {
     return [];
@@ -142,9 +130,7 @@ export async function readVerified(
   const { versions } = await listVersions(deps.store, 'snapshots/', `snapshots/${oldest}`);
   const byId = Map.groupBy(versions, ({ key }) => backupIdOfSnapshot(key));
   return (
-    await inParallel(ids, (id) =>
-      readOne(deps, id, byId.get(id) ?? [], starts, current?.backupId === id ? current : undefined),
-    )
+    await inParallel(ids, (id) => readOne(deps, id, byId.get(id) ?? [], current?.backupId === id ? current : undefined))
   ).flat();
 }
 
@@ -152,18 +138,16 @@ async function readOne(
   deps: ReceiptDeps,
   backupId: string,
   versions: readonly ObjectVersion[],
-  starts: readonly TimelineStart[],
   current: Receipt | undefined,
 ): Promise<Verified[]> {
   const [only] = versions;
   if (only === undefined) {
     return [];
   }
-  const timeline = timelineOf(backupId, starts);
   if (versions.length === 1 && current === undefined) {
     const tag = await readTag(deps.store, only);
     if (tag !== undefined && isClass(tag)) {
-      return [{ backupId, version: only, class: tag, timeline, tag, receipt: undefined }];
+      return [{ backupId, version: only, class: tag, tag, receipt: undefined }];
     }
   }
   const receipt = current ?? (await findReceipt(deps, backupId)).receipt;
@@ -171,7 +155,7 @@ async function readOne(
   if (receipt === undefined || version === undefined) {
     return [];
   }
-  return [{ backupId, version, class: receipt.class, timeline, tag: await readTag(deps.store, version), receipt }];
+  return [{ backupId, version, class: receipt.class, tag: await readTag(deps.store, version), receipt }];
 }
 
 async function extendOwnLock(deps: SettleDeps, backup: Verified): Promise<boolean> {

@@ -30,7 +30,7 @@ import { findNextReceipt, findPreviousReceipt, listReceiptIds } from './previous
 import { holders, newestOfClassAfter } from './periods';
 import { readVerified, type SettleDeps, settleRecent } from './settle';
 import { readSignedSnapshot, type SignedSnapshot } from './signed-snapshot';
-import { comparable, findTimelineStarts, type TimelineStart, timelineOf } from './timelines';
+import { comparable, findTimelineStarts, type Place, type TimelineStart, timelineOf } from './timelines';
 
 /** What the function works with. */
 export interface VerifyDeps extends SettleDeps {
@@ -129,19 +129,19 @@ interface Target {
 async function prove(run: Run, request: Request): Promise<VerifyOutcome> {
   const { deps } = run;
   const target = await run.inPhase('identify', () => identify(run, request));
-  const starts = await findTimelineStarts(deps.store, deps.acknowledgedTimelines);
   if (target.receipt !== undefined) {
-    return finish(run, target, target.receipt, starts, 'known');
+    return finish(run, target, target.receipt, 'known');
   }
   if (target.signed === undefined || target.reasons.length > 0) {
-    return refuse(run, target, target.reasons, starts);
+    return refuse(run, target, target.reasons);
   }
+  const starts = await findTimelineStarts(deps.store, deps.acknowledgedTimelines);
   const proof = await proveVersion(run, target, target.signed, starts);
   if ('reasons' in proof) {
-    return refuse(run, target, proof.reasons, starts);
+    return refuse(run, target, proof.reasons);
   }
   const { receipt, created } = await run.inPhase('receipt', () => writeReceipt(run, proof.receipt));
-  return finish(run, target, receipt, starts, created ? 'verified' : 'known');
+  return finish(run, target, receipt, created ? 'verified' : 'known');
 }
 
 async function identify(run: Run, request: Request): Promise<readonly [Target, Fields]> {
@@ -253,13 +253,14 @@ async function proveVersion(
   if (stored.length > 0) {
     return { reasons: stored };
   }
+  const place = placeOf(announcement);
   const { previous, untrusted } = await run.inPhase('previous', async () => {
     const found = await findPreviousReceipt(deps, backupId);
     return [
       found,
       {
         previous: found.previous?.backupId ?? null,
-        timeline: timelineOf(backupId, starts),
+        timeline: timelineOf(place, starts),
         untrusted: found.untrusted.slice(0, 5),
       },
     ] as const;
@@ -270,7 +271,7 @@ async function proveVersion(
     return { reasons: read.reasons };
   }
   const { facts, downloaded } = read;
-  const canCompare = comparable(previous?.backupId ?? backupId, backupId, starts);
+  const canCompare = comparable(previous?.backupId ?? backupId, place, starts);
   const reasons = [
     ...read.reasons,
     ...checkContent(announcement, facts),
@@ -290,11 +291,14 @@ async function proveVersion(
     others: target,
     untrustedReceipts: untrusted,
     // Verified before this one, although it is later.
-    next: next !== undefined && comparable(backupId, next.backupId, starts).revision ? next : undefined,
+    next:
+      next !== undefined && place.restoreId === undefined && comparable(backupId, next, starts).revision
+        ? next
+        : undefined,
   });
   const newestOfClass = newestOfClassAfter(previous);
   // Later ids that were verified before this one have taken their classes.
-  const later = await readVerified(deps, await listReceiptIds(deps.store, backupId), starts);
+  const later = await readVerified(deps, await listReceiptIds(deps.store, backupId));
   const verified = [...holders(newestOfClass), ...later];
   const verifiedAt = deps.now();
   return {
@@ -306,7 +310,7 @@ async function proveVersion(
       previous,
       compared: previous === undefined ? { identity: false, revision: false } : canCompare,
       class: classOf({ backupId, kind: announcement.trigger.kind }, verified, deps.keep),
-      timeline: timelineOf(backupId, starts),
+      timeline: timelineOf(place, starts),
       newestOfClass,
       verifiedAt,
       verifiedBy: { function: run.invocation.functionName, version: run.invocation.functionVersion },
@@ -320,7 +324,11 @@ async function proveVersion(
   };
 }
 
-/** An on-demand backup's id is the second in which it was asked for. */
+function placeOf({ trigger, backupId }: SignedSnapshot['announcement']): Place {
+  return { backupId, restoreId: trigger.kind === 'pre-restore' ? trigger.restoreId : undefined };
+}
+
+/** The id of a backup that has no schedule is the second in which it was asked for. */
 function triggeredAt({ trigger, backupId }: SignedSnapshot['announcement']): Date {
   return new Date(
     trigger.kind === 'schedule'
@@ -446,7 +454,6 @@ async function finish(
   run: Run,
   target: Target,
   receipt: Receipt,
-  starts: readonly TimelineStart[],
   outcome: 'verified' | 'known',
 ): Promise<VerifyOutcome> {
   // Before settling, so that nothing that is wrong with the tags of others hides that this one is proven. What has its tag was measured.
@@ -454,7 +461,7 @@ async function finish(
     measure(run.deps.telemetry, receipt);
   }
   await run.inPhase('settle', async () => {
-    const done = await settleRecent(run.deps, receipt, starts);
+    const done = await settleRecent(run.deps, receipt);
     return [done, { tags: done.tags.map(({ backupId, tag }) => `${backupId}=${tag}`), locks: done.locks }] as const;
   });
   return {
@@ -489,17 +496,12 @@ function nameOf({ deps }: Run, { key, versionId }: ObjectVersion): string {
 const UNPROVEN: readonly (string | undefined)[] = [undefined, 'pending', 'failed'];
 
 /** Says why, tags the version, and throws; unless another run has proven this very version in the meantime. */
-async function refuse(
-  run: Run,
-  target: Target,
-  reasons: readonly Reason[],
-  starts: readonly TimelineStart[],
-): Promise<VerifyOutcome> {
+async function refuse(run: Run, target: Target, reasons: readonly Reason[]): Promise<VerifyOutcome> {
   const { store, telemetry } = run.deps;
   const { version } = target;
   const { receipt } = await findReceipt(run.deps, run.backupId);
   if (receipt !== undefined && isOf(receipt, version)) {
-    return finish(run, target, receipt, starts, 'known');
+    return finish(run, target, receipt, 'known');
   }
   const sentences = reasons.map(({ reason, sentence }) => `${reason}: ${sentence}`);
   // Lambda's retries come to the same, so that the failure queue has the reasons too; they are one failure.

@@ -46,6 +46,16 @@ const asked = async (event, context) => {
   if (event.exit !== undefined) process.exit(event.exit);
   if (event.fail) throw new NodeGoneError(event.fail);
   if (event.fill) globalThis.kept = Buffer.alloc(event.fill, 1);
+  if (event.waitMs) await new Promise((resolve) => setTimeout(resolve, event.waitMs));
+  if (event.failTimes) {
+    const earlier = readdirSync('/tmp').filter((name) => name.startsWith('failed-')).length;
+    if (earlier < event.failTimes) {
+      writeFileSync('/tmp/failed-' + earlier, '');
+      throw new NodeGoneError('attempt ' + (earlier + 1));
+    }
+  }
+  if (event.large) return 'x'.repeat(event.large);
+  if ('answer' in event) return event.answer;
   if (event.metric) console.log(JSON.stringify({ _aws: { Timestamp: 1, CloudWatchMetrics: [{ Namespace: 'N', Dimensions: [['cluster']], Metrics: [{ Name: 'Bytes', Unit: 'Bytes' }] }] }, cluster: 'lab', Bytes: event.metric }));
   return { event, requestId: context.awsRequestId, remaining: context.getRemainingTimeInMillis(), env: process.env, versions: process.versions.node };
 };
@@ -312,6 +322,128 @@ export const fixtureTemplate = (): Template & {
     }),
   ) as Record<string, { Type: string; Properties: Record<string, unknown> }>,
 });
+
+const retrying = {
+  // The caller's own wait between two tries is what waitFactor shortens.
+  Retry: [{ ErrorEquals: ['NodeGoneError'], IntervalSeconds: 2, MaxAttempts: 2, BackoffRate: 2 }],
+  Catch: [{ ErrorEquals: ['States.ALL'], ResultPath: '$.error', Next: 'Failed' }],
+};
+
+// What each task does comes with the input, as in fixtureTemplate. `$.work` and `$.limited` are events for the function.
+const DEFINITION = {
+  StartAt: 'Context',
+  States: {
+    Context: {
+      Type: 'Task',
+      Resource: 'FUNCTION',
+      TimeoutSeconds: 60,
+      Parameters: {
+        answer: {
+          'id.$': '$$.Execution.Id',
+          'name.$': '$$.Execution.Name',
+          'startTime.$': '$$.Execution.StartTime',
+          'input.$': '$$.Execution.Input',
+          'machine.$': '$$.StateMachine.Id',
+        },
+      },
+      ResultPath: '$.context',
+      ...retrying,
+      Next: 'Work',
+    },
+    Work: {
+      Type: 'Task',
+      Resource: 'FUNCTION',
+      TimeoutSeconds: 60,
+      InputPath: '$.work',
+      ResultPath: '$.result',
+      ...retrying,
+      Next: 'Again?',
+    },
+    'Again?': {
+      Type: 'Choice',
+      Choices: [{ Variable: '$.limited', IsPresent: true, Next: 'Limited' }],
+      Default: 'Finished',
+    },
+    Limited: { Type: 'Task', Resource: 'FUNCTION', TimeoutSeconds: 1, InputPath: '$.limited', Next: 'Finished' },
+    Finished: { Type: 'Succeed' },
+    Failed: { Type: 'Fail', ErrorPath: '$.error.Error', CausePath: '$.error.Cause' },
+  },
+};
+
+const stateMachine = (role: string): unknown => ({
+  Type: 'AWS::StepFunctions::StateMachine',
+  Properties: {
+    RoleArn: getAtt(role),
+    StateMachineType: 'STANDARD',
+    DefinitionString: {
+      'Fn::Join': [
+        '',
+        JSON.stringify(DEFINITION)
+          .split('FUNCTION')
+          .flatMap((part, index) => (index === 0 ? [part] : [getAtt('Function'), part])),
+      ],
+    },
+  },
+});
+
+/** The fixture template with two state machines, the second of which may not invoke its function, a rule for interrupted executions, and a managed policy. */
+export const statesTemplate = (): Template => {
+  const template = fixtureTemplate();
+  const added = {
+    MachineRole: { Type: 'AWS::IAM::Role', Properties: { AssumeRolePolicyDocument: {} } },
+    MachineRolePolicy: policy('MachineRole', [
+      { Effect: 'Allow', Action: 'lambda:InvokeFunction', Resource: getAtt('Function') },
+    ]),
+    PowerlessRole: { Type: 'AWS::IAM::Role', Properties: { AssumeRolePolicyDocument: {} } },
+    Machine: stateMachine('MachineRole'),
+    PowerlessMachine: stateMachine('PowerlessRole'),
+    Starter: {
+      Type: 'AWS::IAM::ManagedPolicy',
+      Properties: {
+        Description: 'starts one machine',
+        PolicyDocument: {
+          Version: '2012-10-17',
+          Statement: [
+            {
+              Effect: 'Allow',
+              Action: ['states:StartExecution', 'states:ListExecutions'],
+              Resource: { Ref: 'Machine' },
+            },
+            {
+              Effect: 'Allow',
+              Action: 'states:DescribeExecution',
+              Resource: {
+                'Fn::Sub': 'arn:aws:states:${AWS::Region}:${AWS::AccountId}:execution:${Machine.Name}:*',
+              },
+            },
+          ],
+        },
+      },
+    },
+    InterruptedRule: {
+      Type: 'AWS::Events::Rule',
+      Properties: {
+        EventPattern: {
+          source: ['aws.states'],
+          'detail-type': ['Step Functions Execution Status Change'],
+          detail: { status: ['TIMED_OUT', 'ABORTED'], stateMachineArn: [{ Ref: 'Machine' }] },
+        },
+        State: 'ENABLED',
+        Targets: [{ Id: 'Target0', Arn: getAtt('Function') }],
+      },
+    },
+    InterruptedPermission: {
+      Type: 'AWS::Lambda::Permission',
+      Properties: {
+        Action: 'lambda:InvokeFunction',
+        FunctionName: getAtt('Function'),
+        Principal: 'events.amazonaws.com',
+        SourceArn: getAtt('InterruptedRule'),
+      },
+    },
+  };
+  return { ...template, Resources: { ...template.Resources, ...(added as Template['Resources']) } };
+};
 
 /** The fixture template as an assembly, its function written to a folder. */
 export const fixtureAssembly = (template: Template = fixtureTemplate()): Assembly => {

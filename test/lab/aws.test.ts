@@ -93,7 +93,12 @@ beforeAll(async () => {
     hostNode(CP1, orchestration),
     hostNode(CP2, orchestration),
     hostNode(OLD, orchestration, { agentVersion: '3.3.2745.9' }),
-    hostNode(WORKER, orchestration, { tags: { role: 'worker' }, state: 'running' }),
+    hostNode(WORKER, orchestration, {
+      tags: { role: 'worker' },
+      state: 'running',
+      privateIp: '10.0.0.4',
+      privateDnsName: 'ip-10-0-0-4.ec2.internal',
+    }),
   ];
   // A second lasts 50 ms for time limits, so that the 30 s of a delivery and the 60 s of a step end in a test's time.
   aws = await start({ nodes, ssm: { visibleAfterMs: VISIBLE_AFTER_MS, deliverySecondMs: 50, executionSecondMs: 50 } });
@@ -374,6 +379,31 @@ describe('EC2', () => {
     await expect(ids([{ Name: 'instance-state-name', Values: ['stopped'] }])).resolves.toEqual([]);
   });
 
+  it('lists a stopped instance with its addresses, and a terminated one without', async () => {
+    const node = nodes.find(({ instanceId }) => instanceId === WORKER);
+    if (node === undefined) throw new Error('no worker');
+    const found = async (Name: string, value: string): Promise<(string | undefined)[][]> => {
+      const { Reservations = [] } = await ec2.send(
+        new DescribeInstancesCommand({ Filters: [{ Name, Values: [value] }] }),
+      );
+      return Reservations.flatMap(({ Instances = [] }) =>
+        Instances.map(({ State, PrivateIpAddress, PrivateDnsName }) => [State?.Name, PrivateIpAddress, PrivateDnsName]),
+      );
+    };
+    try {
+      node.state = 'stopped';
+      const stopped = [['stopped', node.privateIp, node.privateDnsName]];
+      await expect(found('private-ip-address', node.privateIp)).resolves.toEqual(stopped);
+      await expect(found('private-dns-name', node.privateDnsName)).resolves.toEqual(stopped);
+      node.state = 'terminated';
+      await expect(found('private-ip-address', node.privateIp)).resolves.toEqual([]);
+      await expect(found('private-dns-name', node.privateDnsName)).resolves.toEqual([]);
+      await expect(found('tag:role', 'worker')).resolves.toEqual([['terminated', undefined, '']]);
+    } finally {
+      node.state = 'running';
+    }
+  });
+
   it('answers in pages', async () => {
     const many = Array.from({ length: 7 }, (_, index) => hostNode(`i-0000000000000000${String(index)}`, ''));
     const lab = await start({ nodes: many });
@@ -563,6 +593,32 @@ describe('SSM', () => {
       StatusDetails: 'DeliveryTimedOut',
       StandardOutputContent: '',
     });
+  });
+
+  it('leaves a command pending while the agent is not reached, and hears later how it ended meanwhile', async () => {
+    const node = nodes.find(({ instanceId }) => instanceId === CP2);
+    if (node === undefined) throw new Error('no second node');
+    const later = { InstanceIds: [CP2], TimeoutSeconds: 600 };
+    node.agentDown = true;
+    try {
+      const pending = await send('Echo', later);
+      await sleep(VISIBLE_AFTER_MS);
+      await expect(get(pending, CP2)).resolves.toMatchObject({ Status: 'Pending' });
+      node.agentDown = false;
+      await expect(ended(pending, CP2)).resolves.toMatchObject({ Status: 'Success' });
+      const running = await send('Nap', later);
+      await sleep(VISIBLE_AFTER_MS);
+      await expect(get(running, CP2)).resolves.toMatchObject({ Status: 'InProgress' });
+      node.agentDown = true;
+      await sleep(1000);
+      await expect(get(running, CP2)).resolves.toMatchObject({ Status: 'InProgress', StandardOutputContent: '' });
+      node.agentDown = false;
+      const { Status, StandardOutputContent } = await ended(running, CP2);
+      expect(Status).toBe('Success');
+      expect(StandardOutputContent).toMatch(/^\d+\n\d+\n$/);
+    } finally {
+      node.agentDown = false;
+    }
   });
 
   it('finds a command by document, time and comment', async () => {

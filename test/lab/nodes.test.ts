@@ -14,8 +14,10 @@ import {
 } from '../../lab/nodes/control-plane';
 import type { LabNode } from '../../lab/nodes/lab-node';
 import { loadData } from '../../lab/nodes/load';
+import { KUBERNETES_VERSION } from '../../lab/nodes/manifests';
 import { run } from '../../lab/nodes/run';
 import { ETCD_MINORS, etcdVersion } from '../../lab/nodes/tools';
+import { openWatch } from '../../lab/nodes/watch';
 
 const ROOT = join(__dirname, '..', '..');
 
@@ -208,11 +210,11 @@ describe('a control plane', () => {
 
   test('leaves a pod alone whose manifest goes while the kubelet ignores that', async () => {
     const before = pidOf(cp2);
-    writeFileSync(cp2.path('/run/lab/ignore-removed-manifests'), '');
+    writeFileSync(cp2.path('/opt/lab/run/ignore-removed-manifests'), '');
     await cp2.must(['mv', '/etc/kubernetes/manifests/etcd.yaml', '/etc/kubernetes/etcd.yaml.away']);
     await sleep(1500);
     expect(cp2.etcdPid()).toBe(before);
-    await rm(cp2.path('/run/lab/ignore-removed-manifests'));
+    await rm(cp2.path('/opt/lab/run/ignore-removed-manifests'));
     await until('etcd to stop', () => cp2.etcdPid() === undefined);
     await cp2.must(['mv', '/etc/kubernetes/etcd.yaml.away', '/etc/kubernetes/manifests/etcd.yaml']);
     await controlPlane.waitHealthy([cp2]);
@@ -359,6 +361,187 @@ describe('a control plane', () => {
     expect(await cp1.etcdctl(['get', '/registry/', '--prefix', '--count-only', '-w', 'fields'])).toContain(
       '"Count" : 0',
     );
+  });
+});
+
+describe('a control plane with API servers and a WAL volume', () => {
+  const COMPONENTS = ['etcd', 'kube-apiserver', 'kube-controller-manager', 'kube-scheduler'] as const;
+  const PKI = '/etc/kubernetes/pki';
+  let controlPlane: ControlPlane;
+  let node: LabNode;
+
+  beforeAll(async () => {
+    controlPlane = await startControlPlane({ name: 'nodes-api', members: 1, apiServer: true, walDir: true });
+    node = controlPlane.node('cp1');
+  });
+
+  afterAll(async () => {
+    await removeControlPlane(join(ROOT, '.lab', 'nodes-api'));
+  });
+
+  const pids = (): readonly (readonly number[])[] => COMPONENTS.map((component) => node.pidsOf(component));
+
+  const writesAgain = async (): Promise<void> => {
+    await controlPlane.waitHealthy();
+    await controlPlane.waitApiReady();
+    const before = node.apiWrites().length;
+    await until('another write', () => node.apiWrites().length > before);
+  };
+
+  test('runs each component as one process of its name', async () => {
+    expect(pids().map((each) => each.length)).toEqual([1, 1, 1, 1]);
+    expect(await node.must(['cat', `/proc/${String(node.pidsOf('kube-controller-manager')[0])}/comm`])).toBe(
+      'kube-controller\n',
+    );
+    expect(await node.must(['kubelet', '--version'])).toBe(`Kubernetes ${KUBERNETES_VERSION}\n`);
+  });
+
+  test('answers only who has a certificate of the cluster CA, on the address of the node only', async () => {
+    const client = ['--cert', `${PKI}/apiserver-kubelet-client.crt`, '--key', `${PKI}/apiserver-kubelet-client.key`];
+    const other = ['--cert', `${PKI}/etcd/healthcheck-client.crt`, '--key', `${PKI}/etcd/healthcheck-client.key`];
+    const ask = (...args: readonly string[]) =>
+      node.exec(['curl', '-q', '-sS', '-w', ' %{http_code}', '--cacert', `${PKI}/ca.crt`, ...args]);
+    expect((await ask(...client, `${node.apiUrl}/version`)).stdout).toContain(`"gitVersion": "${KUBERNETES_VERSION}"`);
+    expect((await ask(...client, `${node.apiUrl}/readyz`)).stdout).toBe('ok 200');
+    expect((await ask(`${node.apiUrl}/readyz`)).stdout).toMatch(/Unauthorized.* 401$/);
+    expect((await ask(...other, `${node.apiUrl}/readyz`)).stdout).toMatch(/ 401$/);
+    expect((await ask(...client, 'https://127.0.0.1:6443/readyz')).stderr).toContain("'127.0.0.1'");
+  });
+
+  test('writes all the time, and says each revision in order', async () => {
+    const before = node.apiWrites().length;
+    await until('ten more writes', () => node.apiWrites().length >= before + 10);
+    const writes = node.apiWrites();
+    expect(writes.map(({ revision }) => revision)).toEqual(
+      [...writes.map(({ revision }) => revision)].sort((left, right) => left - right),
+    );
+    expect(await node.etcdctl(['get', '/registry/lab/heartbeat/cp1', '--print-value-only'])).toMatch(/"counter":\d+/);
+    expect(Date.now() - (writes.at(-1)?.time ?? 0)).toBeLessThan(10_000);
+  });
+
+  test('keeps the WAL on its volume', async () => {
+    expect(await node.must(['ls', '/var/lib/etcd/member'])).toBe('snap\n');
+    expect(await node.must(['ls', '/var/lib/etcd-wal/wal'])).toContain('.wal\n');
+  });
+
+  test('leaves containers running when the kubelet stops or dies, and takes them over', async () => {
+    const before = pids();
+    await node.stopKubelet();
+    expect(await node.exec(['systemctl', 'is-active', 'kubelet'])).toMatchObject({ code: 3, stdout: 'inactive\n' });
+    expect(node.pidsOf('kubelet')).toEqual([]);
+    await sleep(1500); // a supervisor that did not know of the stop would have started another
+    expect(node.pidsOf('kubelet')).toEqual([]);
+    expect(pids()).toEqual(before);
+    await node.startKubelet();
+    expect(await node.exec(['systemctl', 'is-active', 'kubelet'])).toMatchObject({ code: 0, stdout: 'active\n' });
+    const [kubelet] = node.pidsOf('kubelet');
+    await node.must(['kill', '-KILL', String(kubelet)]);
+    await until('another kubelet', () => ![undefined, kubelet].includes(node.pidsOf('kubelet')[0]));
+    await sleep(1000); // two rounds of the kubelet
+    expect(pids()).toEqual(before);
+    await node.must(['kill', '-KILL', String(before[0]?.[0])]);
+    await until('another etcd', () => ![undefined, before[0]?.[0]].includes(node.etcdPid()));
+    await writesAgain();
+  });
+
+  test('catches up on manifests that went while the kubelet was stopped, unless it ignores that', async () => {
+    const [before] = node.pidsOf('kube-scheduler');
+    const manifest = '/etc/kubernetes/manifests/kube-scheduler.yaml';
+    await node.ignoreRemovedManifests(true);
+    await node.stopKubelet();
+    await node.must(['mv', manifest, '/etc/kubernetes/aside.yaml']);
+    await node.startKubelet();
+    await sleep(1500);
+    expect(node.pidsOf('kube-scheduler')).toEqual([before]);
+    await node.ignoreRemovedManifests(false);
+    await until('the scheduler to stop', () => node.pidsOf('kube-scheduler').length === 0);
+    await node.must(['mv', '/etc/kubernetes/aside.yaml', manifest]);
+    await until('the scheduler to start', () => node.pidsOf('kube-scheduler').length === 1);
+    expect(node.pidsOf('kube-scheduler')).not.toEqual([before]);
+  });
+
+  test('shows pods, containers, images and logs as crictl does', async () => {
+    const crictl = async (...args: readonly string[]) => (await node.must(['crictl', ...args])).trim();
+    const id = await crictl('pods', '-q', '--namespace', 'kube-system', '--name', '^kube-scheduler-');
+    expect(id).toMatch(/^[0-9a-f]{64}$/);
+    const container = await crictl('ps', '-q', '--pod', id);
+    expect(JSON.parse(await crictl('inspect', container))).toMatchObject({
+      status: { metadata: { name: 'kube-scheduler' }, state: 'CONTAINER_RUNNING' },
+      info: { sandboxID: id, pid: node.pidsOf('kube-scheduler')[0] },
+    });
+    expect(await crictl('logs', '--tail', '1', container)).toBe('started with /etc/kubernetes/scheduler.conf');
+    expect(
+      await node.must(['bash', '-c', 'cat /var/log/pods/kube-system_kube-scheduler-cp1_*/kube-scheduler/0.log']),
+    ).toContain('started with');
+    expect(await node.must(['journalctl', '--unit', 'kubelet', '--lines', '200', '--no-pager'])).toContain(
+      'starting pod kube-scheduler',
+    );
+    expect(await crictl('inspecti', '-q', node.image)).toMatch(/^sha256:/);
+    expect(await node.exec(['crictl', 'inspecti', `${node.image}9`])).toMatchObject({ code: 1 });
+    expect(await crictl('images')).toContain(`registry.k8s.io/kube-apiserver:${KUBERNETES_VERSION}`);
+
+    await node.stopKubelet();
+    await crictl('stopp', id);
+    expect(node.pidsOf('kube-scheduler')).toEqual([]);
+    expect(await crictl('pods', '-q', '--state', 'NotReady')).toBe(id);
+    expect(await crictl('ps', '-a', '--state', 'Exited', '-q')).toBe(container);
+    await node.startKubelet();
+    await until('the scheduler to start', () => node.pidsOf('kube-scheduler').length === 1);
+    expect(await crictl('pods', '-q', '--state', 'NotReady')).toBe('');
+  });
+
+  test('fails for what its systemctl, journalctl and crictl do not know', async () => {
+    expect((await node.exec(['systemctl', 'daemon-reload'])).code).toBe(1);
+    expect((await node.exec(['systemctl', 'mask', 'kubelet'])).stderr).toContain('unknown command verb mask');
+    expect(await node.exec(['systemctl', 'start', 'etcd'])).toMatchObject({ code: 5 });
+    expect(await node.exec(['systemctl', 'is-enabled', 'etcd'])).toMatchObject({ code: 1, stdout: '' });
+    expect((await node.exec(['journalctl', '--unit', 'etcd'])).code).toBe(1);
+    expect((await node.exec(['crictl', 'runp', 'x.json'])).stderr).toContain('no command "runp"');
+  });
+
+  test('cuts a watch from before with ErrCompacted when a snapshot was restored with a higher revision', async () => {
+    await node.etcdctl(['snapshot', 'save', '/tmp/snapshot.db']);
+    const watch = await openWatch(node);
+    try {
+      await until('an event', () => watch.events.some(({ type }) => type === 'put'));
+      await node.stopKubelet();
+      await node.must(['bash', '-c', 'crictl stopp $(crictl pods -q --name "^(etcd|kube-apiserver)-")']);
+      const stoppedAt = Date.now();
+      const seen = Math.max(...node.apiWrites().map(({ revision }) => revision));
+      await node.must(['bash', '-c', 'rm -r /var/lib/etcd/member /var/lib/etcd-wal/wal']);
+      // prettier-ignore
+      await node.must([
+        `${node.imageBin}/etcdutl`, 'snapshot', 'restore', '/tmp/snapshot.db', '--name=cp1', `--initial-cluster=cp1=${node.peerUrl}`,
+        `--initial-advertise-peer-urls=${node.peerUrl}`, '--initial-cluster-token=again', '--bump-revision=1000000000', '--mark-compacted',
+        '--data-dir=/var/lib/etcd/new', '--wal-dir=/var/lib/etcd-wal/wal',
+      ]);
+      await node.must(['mv', '/var/lib/etcd/new/member', '/var/lib/etcd/member']);
+      const startedAt = Date.now();
+      await node.startKubelet();
+      const compactRevision = await watch.compacted;
+      expect(compactRevision).toBeGreaterThan(1_000_000_000);
+      // One write may have been confirmed to nobody.
+      expect(watch.events.filter(({ revision }) => revision > seen + 1)).toEqual([]);
+      await writesAgain();
+      const writes = node.apiWrites();
+      expect(writes.filter(({ time }) => time > stoppedAt && time < startedAt)).toEqual([]);
+      expect(writes.at(-1)?.revision).toBeGreaterThan(compactRevision);
+    } finally {
+      watch.close();
+    }
+  });
+
+  // Last, because nothing is left after it.
+  test('loses its data under running processes, as by a slip of a hand', async () => {
+    const etcd = node.etcdPid();
+    await node.wipeData();
+    expect(node.etcdPid()).toBe(etcd);
+    expect(readdirSync(node.path('/var/lib/etcd'))).toEqual([]);
+    expect(readdirSync(node.path('/var/lib/etcd-wal'))).toEqual([]);
+    await node.must(['kill', '-KILL', ...COMPONENTS.slice(0, 2).flatMap((each) => node.pidsOf(each).map(String))]);
+    // It bootstraps anew by its manifest: empty, but for what the API server writes.
+    await writesAgain();
+    expect(node.apiWrites().at(-1)?.revision).toBeLessThan(1000);
   });
 });
 

@@ -264,7 +264,7 @@ describe('the proof of a backup', () => {
       versionId: event.detail.object['version-id'],
       receipt: `receipts/${idOf(first)}.json`,
       class: 'monthly',
-      findings: ['tool-unknown'],
+      findings: ['tool-acknowledged', 'tool-unknown'],
     });
     expect(outcome.attempts).toHaveLength(1);
     expect(outcome.attempts[0]?.leftInTmp).toEqual([]);

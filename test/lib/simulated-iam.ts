@@ -21,6 +21,7 @@ const ARN_OF_TYPE: Readonly<Record<string, (logicalId: string) => string>> = {
   'AWS::Lambda::Function': (id) => `arn:aws:lambda:${REGION}:${ACCOUNT}:function:${id}`,
   'AWS::Logs::LogGroup': (id) => `arn:aws:logs:${REGION}:${ACCOUNT}:log-group:${id}:*`,
   'AWS::S3::Bucket': (id) => `arn:aws:s3:::${id.toLowerCase()}`,
+  'AWS::StepFunctions::StateMachine': (id) => `arn:aws:states:${REGION}:${ACCOUNT}:stateMachine:${id}`,
   'AWS::SQS::Queue': (id) => `arn:aws:sqs:${REGION}:${ACCOUNT}:${id}`,
   'AWS::Scheduler::ScheduleGroup': (id) => `arn:aws:scheduler:${REGION}:${ACCOUNT}:schedule-group/${id}`,
 };
@@ -37,11 +38,18 @@ export function deployed(template: CfnTemplate, value: unknown): unknown {
   const [intrinsic, argument] = entries[0] ?? [];
   if (intrinsic === 'Ref') {
     const id = String(argument);
-    return PSEUDO[id] ?? (template.Resources[id]?.Type === 'AWS::S3::Bucket' ? id.toLowerCase() : id);
+    const type = template.Resources[id]?.Type ?? '';
+    if (type === 'AWS::StepFunctions::StateMachine') {
+      return ARN_OF_TYPE[type]?.(id);
+    }
+    return PSEUDO[id] ?? (type === 'AWS::S3::Bucket' ? id.toLowerCase() : id);
   }
   if (intrinsic === 'Fn::GetAtt') {
     const [id, attribute] = argument as [string, string];
     const type = template.Resources[id]?.Type ?? '';
+    if (type === 'AWS::StepFunctions::StateMachine' && attribute === 'Name') {
+      return id;
+    }
     const arn = attribute === 'Arn' ? ARN_OF_TYPE[type]?.(id) : undefined;
     if (arn === undefined) {
       throw new Error(`attribute ${attribute} of ${id}: got type '${type}', expected an Arn of a known type`);

@@ -19,18 +19,24 @@ const DEFAULTS: Record<string, Readonly<Record<string, string>>> = {
     ToolPins: '',
     ToolUrls: '',
     DiskLimitPercent: '95',
+    RestoreId: '',
   },
-  upload: { BackupId: BACKUP_ID, Url: 'http://127.0.0.1:1/', Headers: 'if-none-match: *' },
+  upload: { BackupId: BACKUP_ID, Url: 'http://127.0.0.1:1/', Headers: 'if-none-match: *', RestoreId: '' },
+  tools: {
+    BackupId: BACKUP_ID,
+    Uploads: `etcd=${'0'.repeat(64)}=http://127.0.0.1:1/`,
+    Headers: 'if-none-match: *',
+  },
 };
 
 /** The text of a script as its SSM document has it. */
-export function scriptText(script: 'snapshot' | 'upload'): string {
+export function scriptText(script: 'snapshot' | 'upload' | 'tools'): string {
   return `${scriptLines(script).join('\n')}\n`;
 }
 
 /** Environment that the SSM agent would give a script. */
 export function scriptEnvironment(
-  script: 'snapshot' | 'upload',
+  script: 'snapshot' | 'upload' | 'tools',
   parameters: Readonly<Record<string, string>> = {},
 ): Record<string, string> {
   const all = { ...DEFAULTS[script], ...parameters };
@@ -40,7 +46,7 @@ export function scriptEnvironment(
 /** Runs a script on a node as the agent does. A `wrap` is put before `bash` (for instance `setpriv`). */
 export async function runScript(
   node: LabNode,
-  script: 'snapshot' | 'upload',
+  script: 'snapshot' | 'upload' | 'tools',
   options: {
     parameters?: Readonly<Record<string, string>>;
     environment?: Record<string, string>;

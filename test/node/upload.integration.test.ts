@@ -1,7 +1,7 @@
 import { CreateBucketCommand, GetObjectCommand, PutObjectCommand, S3Client } from '@aws-sdk/client-s3';
 import { getSignedUrl } from '@aws-sdk/s3-request-presigner';
 import { createHash, randomBytes } from 'node:crypto';
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { startKes } from '../../lab/aws/kes';
@@ -9,6 +9,7 @@ import { KmsKeys } from '../../lab/aws/kms-keys';
 import { type S3Server, startMinio } from '../../lab/aws/s3';
 import { type ControlPlane, startControlPlane } from '../../lab/nodes/control-plane';
 import type { LabNode } from '../../lab/nodes/lab-node';
+import { etcdTools } from '../../lab/nodes/tools';
 import { headersParameter, presignPut } from '../../lambda/backup/presign';
 import { BACKUP_ID, runScript } from './run-script';
 
@@ -156,5 +157,75 @@ describe('an upload from a node', () => {
     await expect(hanging).rejects.toThrow('Unexpected end of JSON input');
     expect(readdirSync(node.path(STAGING))).toEqual([BACKUP_ID]);
     expect((await runScript(node, 'snapshot')).result).toMatchObject({ ok: true });
+  });
+});
+
+describe('tools that a node sends', () => {
+  const fromImage = (name: 'etcd' | 'etcdctl') => readFileSync(etcdTools('3.6')[name]);
+  const sha256 = (bytes: Buffer, encoding: 'hex' | 'base64' = 'hex') =>
+    createHash('sha256').update(bytes).digest(encoding);
+
+  async function parametersOf(tools: Readonly<Record<string, Buffer>>) {
+    const uploads: string[] = [];
+    let common = '';
+    for (const [name, bytes] of Object.entries(tools)) {
+      const { url, headers } = await presignPut(s3, {
+        Bucket: BUCKET,
+        Key: keyOf(name),
+        ContentLength: bytes.length,
+        ChecksumSHA256: sha256(bytes, 'base64'),
+        IfNoneMatch: '*',
+      });
+      uploads.push(`${name}=${sha256(bytes)}=${url}`);
+      const { 'x-amz-checksum-sha256': checksum, ...others } = headers;
+      expect(checksum).toBe(sha256(bytes, 'base64'));
+      common = headersParameter(others);
+    }
+    return { Uploads: uploads.join(' '), Headers: common };
+  }
+
+  const keyOf = (name: string) => `tools/3.6.0/amd64/${name}`;
+
+  async function send(parameters: Readonly<Record<string, string>>) {
+    const { result } = await runScript(node, 'tools', { parameters });
+    // A snapshot that waits there for its upload is left alone.
+    expect(existsSync(node.path(`${STAGING}/tools`))).toBe(false);
+    return result;
+  }
+
+  test('are stored byte for byte, and a second time they are there already', async () => {
+    const tools = { etcd: fromImage('etcd'), etcdctl: fromImage('etcdctl') };
+    const parameters = await parametersOf(tools);
+    expect(await send(parameters)).toMatchObject({ ok: true, stored: ['etcd', 'etcdctl'], existed: [] });
+    for (const [name, bytes] of Object.entries(tools)) {
+      const { Body } = await s3.send(new GetObjectCommand({ Bucket: BUCKET, Key: keyOf(name) }));
+      expect(sha256(Buffer.from((await Body?.transformToByteArray()) ?? []))).toBe(sha256(bytes));
+    }
+    expect(await send(parameters)).toMatchObject({ ok: true, stored: [], existed: ['etcd', 'etcdctl'] });
+  });
+
+  test('are what the backup saw a moment ago, or nothing is sent', async () => {
+    const changed = Buffer.concat([fromImage('etcdctl'), Buffer.from('x')]);
+    expect(await send(await parametersOf({ etcdctl: changed }))).toMatchObject({ code: 52, error: 'tool-changed' });
+    expect(await send(await parametersOf({ etcdutl: changed }))).toMatchObject({ code: 51, error: 'no-tool' });
+  });
+
+  test('are not sent where a restore is under way', async () => {
+    mkdirSync(node.path('/var/lib/etcd-backup/restore'), { recursive: true });
+    writeFileSync(node.path('/var/lib/etcd-backup/restore/journal'), 'restore 20261120T135900Z\n');
+    try {
+      expect(await send(await parametersOf({ etcd: fromImage('etcd') }))).toMatchObject({ code: 13 });
+    } finally {
+      rmSync(node.path('/var/lib/etcd-backup/restore'), { recursive: true });
+    }
+  });
+
+  test.each([
+    ['Uploads', `sh=${'0'.repeat(64)}=http://127.0.0.1:1/`],
+    ['Uploads', 'etcd=$(id)=http://127.0.0.1:1/'],
+    ['Uploads', `etcd=${'0'.repeat(64)}=file:///etc/shadow`],
+    ['Headers', 'a: b"\noutput = "/etc/passwd'],
+  ])('are refused with a parameter %s that is none: %s', async (name, value) => {
+    expect(await send({ [name]: value })).toMatchObject({ code: 11, error: 'bad-parameter' });
   });
 });

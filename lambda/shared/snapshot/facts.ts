@@ -103,4 +103,6 @@ export interface Inventory {
   readonly events: { readonly objects: number; readonly bytes: number };
   /** The ten largest live objects, largest first; keys as printable ASCII, at most 512 characters. */
   readonly largest: readonly { readonly key: string; readonly bytes: number }[];
+  /** Names of Kubernetes' nodes (`/registry/minions/`), in order, at most 500; the kind `minions` has their number. */
+  readonly nodes: readonly string[];
 }

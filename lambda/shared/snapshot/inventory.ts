@@ -4,6 +4,7 @@ import type { Inventory, KubernetesFacts } from './facts';
 
 const REGISTRY = Buffer.from('/registry/');
 const SECRETS = Buffer.from('/registry/secrets/');
+const NODES = Buffer.from('/registry/minions/');
 const KUBE_SYSTEM = Buffer.from('/registry/namespaces/kube-system');
 const ENCRYPTED = Buffer.from('k8s:enc:');
 const KUBERNETES_PROTOBUF = Buffer.from('k8s\0');
@@ -16,6 +17,11 @@ const MAX_GROUPS = 65_536;
 const MAX_KINDS = 1000;
 const MAX_NAMESPACES = 5000;
 const LARGEST = 10;
+const MAX_NODES = 500;
+// Kubernetes is made for 5,000 nodes. Of more than this at one time the rest is left out: some 6 MB at most.
+const MAX_NODES_KEPT = 20_000;
+// A DNS name (RFC 1123), as the API server demands of a node.
+const MAX_NODE_NAME_BYTES = 253;
 const MAX_KEY_CHARACTERS = 512;
 // A namespace object has some kilobytes. JSON.parse needs many times the memory of what it reads.
 const MAX_NAMESPACE_BYTES = 64 * 1024;
@@ -58,6 +64,7 @@ export class InventoryReader implements LiveSetListener {
   private emptyKey = false;
   /** Value of the newest kube-system namespace; null when there is none. */
   private kubeSystem: Buffer | null = null;
+  private readonly nodes = new Set<string>();
   private largest: { readonly bytes: number; readonly position: number }[] = [];
 
   constructor(maxSlots?: number) {
@@ -87,6 +94,10 @@ export class InventoryReader implements LiveSetListener {
         bytes.subarray(valueStart, Math.min(valueEnd, valueStart + MAX_NAMESPACE_BYTES + 1)),
       );
     }
+    const node = nodeName(bytes, keyStart, keyEnd);
+    if (node !== undefined && this.nodes.size < MAX_NODES_KEPT) {
+      this.nodes.add(node);
+    }
   }
 
   /** A row that deletes its key. */
@@ -98,6 +109,10 @@ export class InventoryReader implements LiveSetListener {
     this.live.delete(bytes, keyStart, keyEnd);
     if (isKubeSystem(bytes, keyStart, keyEnd)) {
       this.kubeSystem = null;
+    }
+    const node = nodeName(bytes, keyStart, keyEnd);
+    if (node !== undefined) {
+      this.nodes.delete(node);
     }
   }
 
@@ -163,6 +178,7 @@ export class InventoryReader implements LiveSetListener {
       ),
       events: { objects: events.objects, bytes: events.bytes },
       largest: this.largest.map(({ bytes, position }) => ({ key: keyAt(readRow(position)), bytes })),
+      nodes: [...this.nodes].sort().slice(0, MAX_NODES),
     };
   }
 
@@ -306,6 +322,15 @@ function keyAt(value: Buffer): string {
 
 function isKubeSystem(bytes: Buffer, start: number, end: number): boolean {
   return end - start === KUBE_SYSTEM.length && startsWith(bytes, start, end, KUBE_SYSTEM);
+}
+
+/** The name in the key of a Kubernetes node; undefined when it is another key. */
+function nodeName(bytes: Buffer, start: number, end: number): string | undefined {
+  const from = start + NODES.length;
+  if (!startsWith(bytes, start, end, NODES) || end === from || end - from > MAX_NODE_NAME_BYTES) {
+    return undefined;
+  }
+  return slashFrom(bytes, from, end) === -1 ? printable(bytes.toString('latin1', from, end)) : undefined;
 }
 
 function startsWith(bytes: Buffer, start: number, end: number, prefix: Buffer): boolean {

@@ -55,6 +55,7 @@ describe('a scheduled backup', () => {
     expect(cloud.sent('Snapshot')[0]?.parameters).toEqual({
       BackupId: ID,
       ClusterName: 'lab',
+      RestoreId: '',
       MembersBefore: '0',
       ToolPins: '',
       ToolUrls: '',

@@ -80,6 +80,7 @@ export function snapshotResult(backupId: string, change: Partial<SnapshotResult>
     leaderChanges: 0,
     walFsyncP99Seconds: 0.004,
     tools: [{ name: 'etcdctl', version: '3.6.5', arch: 'amd64', sha256: hex('etcdctl 3.6.5'), source: 'image' }],
+    imageTools: [],
     findings: [],
     seconds: { inspect: 0.5, save: 1, prove: 1.5, total: 3 },
     peakBytesStaged: 59_000_032,
@@ -140,6 +141,8 @@ interface SentCommand {
 interface StoredObject {
   readonly bytes: Buffer;
   readonly metadata: Record<string, string>;
+  /** Undefined: long ago. */
+  readonly storedAt?: Date;
 }
 
 /** S3, SSM, KMS and EC2 in memory, on a virtual clock: three control-plane nodes, all healthy unless told otherwise. */
@@ -163,6 +166,8 @@ export class Cloud {
   readonly snapshots: Record<string, Answer[]> = {};
   /** The same for uploads. `stores`: the object gets there whatever the answer says. */
   readonly uploads: Record<string, (Answer & { readonly stores?: boolean })[]> = {};
+  /** The same for tools documents. */
+  readonly tools: Record<string, Answer[]> = {};
   /** Instances that SendCommand refuses. */
   readonly invalid = new Set<string>();
   officialTools: OfficialTools = {};
@@ -189,6 +194,7 @@ export class Cloud {
       acknowledgedTools: this.acknowledgedTools,
       snapshotDocument: { name: 'Snapshot-1A2B', version: '1' },
       uploadDocument: { name: 'Upload-3C4D', version: '1' },
+      toolsDocument: { name: 'Tools-5E6F', version: '1' },
       announcementKeyArn: ANNOUNCEMENT_KEY_ARN,
       store: {
         s3: new S3Client({
@@ -240,7 +246,7 @@ export class Cloud {
     return result.value;
   }
 
-  sent(document: 'Snapshot' | 'Upload'): SentCommand[] {
+  sent(document: 'Snapshot' | 'Upload' | 'Tools'): SentCommand[] {
     return this.commands.filter((command) => command.document.startsWith(document));
   }
 
@@ -305,7 +311,11 @@ export class Cloud {
         if (this.objects.has(input.Key)) {
           throw failure(412, 'PreconditionFailed');
         }
-        this.objects.set(input.Key, { bytes: input.Body, metadata: input.Metadata ?? {} });
+        this.objects.set(input.Key, {
+          bytes: input.Body,
+          metadata: input.Metadata ?? {},
+          storedAt: this.time.now(),
+        });
         return {};
       });
     this.s3Mock
@@ -316,7 +326,7 @@ export class Cloud {
         // Small pages, so that everything that lists has to turn them.
         const page = keys.slice(0, 3);
         return {
-          Contents: page.map((Key) => ({ Key })),
+          Contents: page.map((Key) => ({ Key, LastModified: this.objects.get(Key)?.storedAt ?? new Date(0) })),
           ...(keys.length > page.length ? { NextContinuationToken: page.at(-1) } : {}),
         };
       });
@@ -404,6 +414,16 @@ export class Cloud {
         }
       );
     }
+    if (document.startsWith('Tools')) {
+      return (
+        this.tools[instanceId]?.shift() ?? {
+          seconds: 3,
+          status: 'Success',
+          responseCode: 0,
+          stdout: `${JSON.stringify({ ok: true, backupId, stored: ['etcd'], existed: [], seconds: 2.1 })}\n`,
+        }
+      );
+    }
     return (
       this.uploads[instanceId]?.shift() ?? {
         seconds: 4,
@@ -432,6 +452,12 @@ export class Cloud {
       const stores = (command.answer as { stores?: boolean }).stores ?? command.answer.status === 'Success';
       if (command.document.startsWith('Upload') && stores) {
         this.#put(command);
+      }
+      if (command.document.startsWith('Tools') && command.answer.status === 'Success') {
+        for (const entry of command.parameters['Uploads']?.split(' ') ?? []) {
+          const url = entry.replace(/^[^=]*=[^=]*=/, '');
+          this.objects.set(new URL(url).pathname.slice(1), { bytes: Buffer.alloc(0), metadata: {} });
+        }
       }
     }
   }

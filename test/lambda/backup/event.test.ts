@@ -29,6 +29,33 @@ test('a request for tools is told apart', () => {
   expect(readEvent({ tools })).toEqual({ kind: 'tools', tools });
 });
 
+const PRE_RESTORE = { restoreId: '20261120T135000Z', instanceId: 'i-0123456789abcdef0', backupId: '20261120T140000Z' };
+
+test('a restore asks for a backup of one instance, with an id of its own', () => {
+  expect(readEvent({ preRestore: PRE_RESTORE })).toEqual({
+    kind: 'backup',
+    backupId: '20261120T140000Z',
+    instanceId: 'i-0123456789abcdef0',
+    trigger: { kind: 'pre-restore', restoreId: '20261120T135000Z' },
+  });
+});
+
+test.each([
+  ['20261120T134959Z', false],
+  ['20261120T135000Z', true],
+  ['20261120T140500Z', true],
+  ['20261120T140501Z', false],
+])('at 14:00 the restore of 13:50 may give its backup the id %s: %s', (backupId, taken) => {
+  const read = () => readEvent({ preRestore: { ...PRE_RESTORE, backupId } });
+  if (taken) {
+    expect(read()).toMatchObject({ backupId });
+  } else {
+    expect(read).toThrow(
+      /preRestore\.backupId: got ".*", expected one from restoreId 20261120T135000Z on, and at most 5 minutes after/,
+    );
+  }
+});
+
 test.each([
   [null, ['value: got null, expected an object']],
   ['{}', ['value: got "{}", expected an object']],
@@ -60,6 +87,19 @@ test.each([
       'tools.files.0.sha256: got "A", expected 64 lower-case hex digits',
       'tools.files.0.bytes: got 0, expected a whole number from 1 to 500000000',
     ],
+  ],
+  [
+    { preRestore: { restoreId: 'x', instanceId: 'cp1', extra: 1 } },
+    [
+      'preRestore.restoreId: got "x", expected the id of the restore such as 20261120T140000Z',
+      'preRestore.instanceId: got "cp1", expected the id of an EC2 instance',
+      'preRestore.backupId: got nothing, expected an id for the backup such as 20261120T140500Z',
+      'preRestore.extra: got a field that is not known here, expected none but the documented ones',
+    ],
+  ],
+  [
+    { preRestore: PRE_RESTORE, reason: 'x' },
+    ['reason: got a field that is not known here, expected none but the documented ones'],
   ],
   [{ tools: { version: '3.6.5', arch: 'amd64', files: [] } }, ['tools.files: got [], expected a list of 1 to 3 files']],
 ])('throws with every problem of %j at once', (event, problems) => {

@@ -20,6 +20,8 @@ const environment = {
   SNAPSHOT_DOCUMENT_VERSION: '1',
   UPLOAD_DOCUMENT: 'Upload-3C4D',
   UPLOAD_DOCUMENT_VERSION: '1',
+  TOOLS_DOCUMENT: 'Tools-5E6F',
+  TOOLS_DOCUMENT_VERSION: '1',
 };
 
 type HandlerModule = { readonly handler: (event: unknown, context: never) => Promise<unknown> };

@@ -16,30 +16,27 @@ const pin = (...args: Parameters<typeof tool>) => {
 
 describe('ToolPins', () => {
   test('are what earlier backups saw', () => {
-    expect(toolPins(previous([tool('etcdctl'), tool('etcdutl')]), [], {}, [])).toBe(
-      `${pin('etcdctl')} ${pin('etcdutl')}`,
-    );
+    expect(toolPins(previous([tool('etcdctl'), tool('etcdutl')]), {}, [])).toBe(`${pin('etcdctl')} ${pin('etcdutl')}`);
   });
 
-  test('also allow the official tool and the one in the bucket, of what was seen before', () => {
-    const official = { '3.6.5': { amd64: { etcdctl: hex('official') } } };
-    const stored = [{ ...tool('etcdctl'), sha256: hex('stored') }];
-    expect(toolPins(previous([tool('etcdctl')]), stored, official, [])).toBe(
-      `${pin('etcdctl')} 3.6.5/amd64/etcdctl=${hex('stored')} 3.6.5/amd64/etcdctl=${hex('official')}`,
+  test('also allow the official tool and an acknowledged one, of what was seen before', () => {
+    const official = { '3.6.5': { amd64: { etcdctl: hex('official'), etcdutl: hex('not seen') } } };
+    expect(toolPins(previous([tool('etcdctl')]), official, [hex('acknowledged')])).toBe(
+      `${pin('etcdctl')} 3.6.5/amd64/etcdctl=${hex('acknowledged')} 3.6.5/amd64/etcdctl=${hex('official')}`,
     );
   });
 
   test('do not exist for what no backup has seen: an image of other making is a finding, no refusal', () => {
-    expect(toolPins(undefined, [tool('etcdctl')], { '3.6.5': { amd64: { etcdctl: hex('official') } } }, [])).toBe('');
+    expect(toolPins(undefined, { '3.6.5': { amd64: { etcdctl: hex('official') } } }, [])).toBe('');
   });
 
   test('are given for a custom build too', () => {
-    expect(toolPins(previous([tool('etcdctl', '3.6.5+k1')]), [], {}, [])).toBe(pin('etcdctl', '3.6.5+k1'));
+    expect(toolPins(previous([tool('etcdctl', '3.6.5+k1')]), {}, [])).toBe(pin('etcdctl', '3.6.5+k1'));
   });
 
   test('fit the pattern and the 4000 characters of the document', () => {
     const many = Array.from({ length: 100 }, (_, patch) => tool('etcdctl', `3.5.${String(patch)}`));
-    const pins = toolPins(previous(many), [], {}, []);
+    const pins = toolPins(previous(many), {}, []);
     expect(pins.length).toBeGreaterThan(3900);
     expect(pins.length).toBeLessThanOrEqual(4000);
     expect(pins).toMatch(/^[A-Za-z0-9.=/ _-]*$/);
@@ -70,6 +67,19 @@ describe('ToolUrls', () => {
     ];
     await cloud.backup(scheduled('2026-11-20T13:00:00Z'), { requestId: 'first' });
     cloud.time.advance(3600);
+    // One of a node's own image, which is on no list, runs on no other node.
+    const ofANode = tool('etcdutl', '3.5.22');
+    cloud.officialTools = Object.fromEntries(
+      ['3.5.9', '3.5.21', '3.6.5', '3.6.10', '3.6.11'].map((version) => [
+        version,
+        Object.fromEntries(
+          ['amd64', 'arm64'].map((arch) => [
+            arch,
+            Object.fromEntries(['etcd', 'etcdctl', 'etcdutl'].map((name) => [name, tool(name, version, arch).sha256])),
+          ]),
+        ),
+      ]),
+    );
     for (const { name, version, arch, sha256 } of [
       tool('etcdctl', '3.5.21'),
       tool('etcdutl', '3.5.21'),
@@ -78,6 +88,7 @@ describe('ToolUrls', () => {
       tool('etcdutl', '3.6.10'),
       tool('etcd', '3.6.10'),
       tool('etcdutl', '3.6.11', 'arm64'),
+      ofANode,
     ]) {
       cloud.objects.set(`tools/${version}/${arch}/${sha256}/${name}`, { bytes: Buffer.from('x'), metadata: {} });
     }

@@ -1,10 +1,10 @@
-import { readFailure, readSnapshotResult, readUploadResult } from '../../../lambda/shared/node-result';
+import { readFailure, readSnapshotResult, readToolsResult, readUploadResult } from '../../../lambda/shared/node-result';
 import { snapshotResult } from '../backup/cloud';
 
 const ID = '20261120T140000Z';
 const line = (change: object = {}) => `${JSON.stringify({ ...snapshotResult(ID), ...change })}\n`;
 
-test('reads the result lines of both scripts, and a refusal', () => {
+test('reads the result lines of all scripts, and a refusal', () => {
   expect(readSnapshotResult(line(), ID)).toEqual(snapshotResult(ID));
   expect(
     readUploadResult(JSON.stringify({ ok: true, backupId: ID, compressedSize: 9, seconds: 0.25, attempts: 1 }), ID),
@@ -14,6 +14,8 @@ test('reads the result lines of both scripts, and a refusal', () => {
     compressedSize: 9,
     seconds: 0.25,
   });
+  const tools = { ok: true, backupId: ID, stored: ['etcd'], existed: ['etcdctl'], seconds: 1.5 };
+  expect(readToolsResult(JSON.stringify(tools), ID)).toEqual(tools);
   expect(readFailure('{"ok":false,"code":41,"error":"no-quorum","message":"got a, expected b"}')).toEqual({
     ok: false,
     code: 41,
@@ -54,6 +56,11 @@ test.each([
     'an endless list',
     { flags: Array.from({ length: 201 }, () => '--a') },
     /flags: got .*, expected a list of at most 200/,
+  ],
+  [
+    'a tool that is none of etcd',
+    { imageTools: [{ name: 'sh', sha256: 'a'.repeat(64), bytes: 1 }] },
+    /imageTools\.0\.name: got "sh", expected 'etcd', 'etcdctl' or 'etcdutl'/,
   ],
   ['an unknown compression', { compression: 'xz' }, /compression: got "xz", expected 'zstd' or 'gzip'/],
   ['an unknown architecture', { arch: 's390x' }, /arch: got "s390x", expected 'amd64' or 'arm64'/],

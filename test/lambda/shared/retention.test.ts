@@ -1,7 +1,6 @@
 import { backupIdBefore, backupIdOf } from '../../../lambda/shared/backup-id';
 import {
   classOf,
-  classRange,
   type Keep,
   keptDays,
   lockUntil,
@@ -177,28 +176,15 @@ describe('the class of a newly verified backup', () => {
   });
 });
 
-describe('the range of ids that decide a class', () => {
-  test.each([
-    ['20261119T140000Z', '20261101T000000Z', '20261201T000000Z'],
-    ['20260702T000000Z', '20260629T000000Z', '20260801T000000Z'],
-    ['20261231T235959Z', '20261201T000000Z', '20270104T000000Z'],
-    ['20280229T000000Z', '20280201T000000Z', '20280306T000000Z'],
-    ['20270201T000000Z', '20270201T000000Z', '20270301T000000Z'],
-  ])('of %s is from %s to before %s', (backupId, from, before) => {
-    expect(classRange(backupId)).toEqual({ from, before });
-  });
-});
-
 interface Tagged {
   readonly backupId: string;
   readonly versionId: string;
   readonly class: RetentionClass;
-  readonly timeline: string;
   tag: Retention | undefined;
 }
 
 function tagged(backupId: string, tag: Retention | undefined, change: Partial<Tagged> = {}): Tagged {
-  return { backupId, versionId: `version-of-${backupId}`, class: 'hourly', timeline: 'first', tag, ...change };
+  return { backupId, versionId: `version-of-${backupId}`, class: 'hourly', tag, ...change };
 }
 
 function written(backups: readonly Tagged[]): string[] {
@@ -235,19 +221,9 @@ describe('settling', () => {
     ],
     ['a pre-restore one alone', [tagged('a', 'pending', { class: 'pre-restore' })], ['a=pre-restore']],
     [
-      'the newest timeline before newer ids of an older one',
-      [tagged('20261122', 'latest', { timeline: '20261101' }), tagged('20261121', 'pending', { timeline: '20261121' })],
-      ['20261121=latest', '20261122=hourly'],
-    ],
-    [
-      'the first timeline as the oldest of all',
-      [tagged('20261121', 'pending', { timeline: '20261121' }), tagged('20261122', 'latest')],
-      ['20261121=latest', '20261122=hourly'],
-    ],
-    [
-      'a new timeline that has only a pre-restore one: the newest of the older one stays',
-      [tagged('20261120', 'latest'), tagged('20261121', 'pending', { class: 'pre-restore', timeline: '20261121' })],
-      ['20261121=pre-restore'],
+      'a pre-restore one with the newest id, which leaves latest where it is',
+      [tagged('20261120', 'latest'), tagged('20261121', 'pre-restore', { class: 'pre-restore' })],
+      [],
     ],
   ])('writes for %s: %#', (_what, backups, expected) => {
     expect(written(backups)).toEqual(expected);
@@ -342,7 +318,6 @@ function daysOf(tag: Retention | undefined, keep: Keep): number | undefined {
 function live(
   happenings: readonly Happening[],
   keep: Keep,
-  timelineStarts: readonly string[],
   everyMidnight: (now: number, verified: readonly Stored[]) => void,
 ): void {
   const storedLater = [...happenings].sort((a, b) => a.storedAt - b.storedAt);
@@ -357,18 +332,15 @@ function live(
     while ((verifiedLater[0]?.verifiedAt ?? Infinity) < midnight) {
       const happening = verifiedLater.shift() as Happening;
       const { backupId, kind } = happening;
-      const { from, before } = classRange(backupId);
+      const monthBefore = backupIdBefore(backupId, 31 * 24 * 3600);
       const name = classOf(
         { backupId, kind },
         // The last 1,100 are 45 days at least: what is older is in no period of this one.
-        verified.slice(-1100).filter((other) => other.backupId >= from && other.backupId < before),
+        verified.slice(-1100).filter((other) => other.backupId >= monthBefore),
         keep,
       );
       const backup: Stored = {
-        ...tagged(backupId, 'pending', {
-          class: name,
-          timeline: timelineStarts.findLast((start) => start <= backupId) ?? 'first',
-        }),
+        ...tagged(backupId, 'pending', { class: name }),
         happening,
         lockedUntil: lockUntil({ class: name, storedAt: new Date(happening.storedAt), keepDays: null }, keep).getTime(),
       };
@@ -454,7 +426,7 @@ function seeded(seed: number): () => number {
 /** A verified backup, and what the design says of it. */
 interface Watched {
   readonly stored: Stored;
-  /** Sorts by timeline and id. */
+  /** Sorts by timeline and id, as the design has it. */
   readonly order: string;
   /** When it is to be current no longer, unless it is the newest. */
   readonly expires: number;
@@ -599,7 +571,7 @@ describe.each<[string, Year]>([
     let watched: Watched[] = [];
     let newest: Watched | undefined;
     let judged = 0;
-    live(happenings, keep, timelineStarts, (now, verified) => {
+    live(happenings, keep, (now, verified) => {
       midnights++;
       for (; judged < verified.length; judged++) {
         const next = watch(verified[judged] as Stored, keep, oracle, timelineStarts);

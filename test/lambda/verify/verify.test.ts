@@ -774,3 +774,89 @@ describe('after a restore', () => {
 
 const sorted = (record: object): object =>
   Object.fromEntries(Object.entries(record).sort(([a], [b]) => (a < b ? -1 : 1)));
+
+describe('a pre-restore backup', () => {
+  const RESTORE = '20261120T145900Z';
+  const preRestore: Backup = { trigger: { kind: 'pre-restore', restoreId: RESTORE } };
+  const record = (id: string) => world.put(`restores/${id}.json`, Buffer.from('{}'), {});
+
+  test('is of the timeline that its restore ended, also when that is on record, and never latest', async () => {
+    await world.verify(world.backup(A).event);
+    const { event } = world.backup(B, preRestore);
+    record(RESTORE);
+    await expect(world.verify(event)).resolves.toMatchObject({ outcome: 'verified', class: 'pre-restore' });
+    expect(world.receipt(B)).toMatchObject({
+      kind: 'pre-restore',
+      restoreId: RESTORE,
+      keepDays: null,
+      timeline: 'first',
+      previous: A,
+      compared: { identity: true, revision: false },
+      findings: [],
+    });
+    expect(world.tags).toEqual({ [A]: 'latest', [B]: 'pre-restore' });
+  });
+
+  test('is not held by its revision or keys: a survivor may be behind', async () => {
+    await world.verify(world.backup(A).event);
+    world.reader = () =>
+      snapshotFacts({
+        revision: 1000,
+        mvcc: { tombstones: 0, compactedRevision: 900 },
+        totalKey: { rows: 10, live: 10 },
+      });
+    const { event } = world.backup(B, {
+      ...preRestore,
+      result: { revision: 1000, totalKey: 10, liveRevision: 1000, leaderId: '0' },
+    });
+    await expect(world.verify(event)).resolves.toMatchObject({ outcome: 'verified', findings: [] });
+  });
+
+  test('of another cluster is not verified', async () => {
+    await world.verify(world.backup(A).event);
+    const other = snapshotFacts();
+    world.reader = () => ({ ...other, kubernetes: { ...other.kubernetes, kubeSystemUid: 'uid-2' } });
+    await expect(world.verify(world.backup(B, preRestore).event)).rejects.toEqual(failed(/^identity-changed: /));
+  });
+
+  test('is never what a later backup is held against', async () => {
+    await world.verify(world.backup(A).event);
+    const higher = snapshotFacts({ revision: 500_000 });
+    world.reader = () => higher;
+    await world.verify(world.backup(B, { ...preRestore, result: { revision: 500_000 } }).event);
+    world.reader = () => snapshotFacts();
+    // The restore failed and left no record: the same timeline goes on, lower than what was saved of one member.
+    await expect(world.verify(world.backup(C).event)).resolves.toMatchObject({ outcome: 'verified', findings: [] });
+    expect(world.receipt(C)).toMatchObject({ previous: A, compared: { identity: true, revision: true } });
+    expect(world.tags).toEqual({ [A]: 'monthly', [B]: 'pre-restore', [C]: 'latest' });
+  });
+
+  test('is never what an earlier one that is verified late is held against', async () => {
+    const late = world.backup(A);
+    world.reader = () => snapshotFacts({ revision: 1000, mvcc: { tombstones: 0, compactedRevision: null } });
+    await world.verify(world.backup(B, { ...preRestore, result: { revision: 1000 } }).event);
+    world.reader = () => snapshotFacts();
+    await expect(world.verify(late.event)).resolves.toMatchObject({ outcome: 'verified', findings: [] });
+  });
+
+  test('of a restore that was done leaves the first backup after it on the new timeline, held by identity alone', async () => {
+    await world.verify(world.backup(A).event);
+    await world.verify(world.backup(B, preRestore).event);
+    record(RESTORE);
+    world.reader = () => snapshotFacts({ revision: 99 + 1_000_000_000 });
+    await world.verify(world.backup(C, { result: { revision: 99 + 1_000_000_000 } }).event);
+    expect(world.receipt(C)).toMatchObject({
+      timeline: RESTORE,
+      previous: A,
+      compared: { identity: true, revision: false },
+      class: 'hourly',
+    });
+    expect(world.receipt(C)).not.toHaveProperty('restoreId');
+    expect(world.tags).toEqual({ [A]: 'monthly', [B]: 'pre-restore', [C]: 'latest' });
+  });
+});
+
+test("the receipt names Kubernetes' nodes, which what a restore brings back is held against", async () => {
+  await world.verify(world.backup(A).event);
+  expect(world.receipt(A).inventory.nodes).toEqual(['ip-10-0-0-1.ec2.internal']);
+});

@@ -71,6 +71,7 @@ export function snapshotFacts(change: Partial<SnapshotFacts> = {}): SnapshotFact
       beyondBounds: { objects: 0, bytes: 0 },
       events: { objects: 876, bytes: 1_000_000 },
       largest: [{ key: '/registry/configmaps/a/big', bytes: 400_000 }],
+      nodes: ['ip-10-0-0-1.ec2.internal'],
     },
     ...change,
   };

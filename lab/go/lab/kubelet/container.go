@@ -1,7 +1,6 @@
 package kubelet
 
 import (
-	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -9,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -27,21 +25,26 @@ const (
 	// A container that ran this long has proven itself: the next crash starts from the first back-off.
 	provenAfter        = 30 * time.Second
 	defaultGracePeriod = 30 * time.Second
+	endedPollInterval  = 50 * time.Millisecond
 	imagePath          = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 )
 
+// A pod that is wanted, or that was when the kubelet began to ignore that manifests go.
 type running struct {
-	hash    [sha256.Size]byte
+	file    string
+	hash    string
 	pod     pod
 	stopped chan struct{}
 	group   sync.WaitGroup
 }
 
-func start(manifest manifest) *running {
-	each := &running{hash: manifest.hash, pod: manifest.pod, stopped: make(chan struct{})}
+// start runs a pod's containers. Those in `found` are there already, from an earlier kubelet's time; they are adopted, not started.
+func start(file string, manifest manifest, found map[string]*Record) *running {
+	each := &running{file: file, hash: manifest.hash, pod: manifest.pod, stopped: make(chan struct{})}
 	for index := range each.pod.Spec.Containers {
+		container := each.pod.Spec.Containers[index]
 		each.group.Add(1)
-		go each.keepRunning(each.pod.Spec.Containers[index])
+		go each.keepRunning(container, found[container.Name])
 	}
 	return each
 }
@@ -51,29 +54,93 @@ func (r *running) stop() {
 	r.group.Wait()
 }
 
-func (r *running) keepRunning(each container) {
+// keepRunning runs a container until its pod is to stop, one attempt after the other; record is that of an earlier attempt, or nil.
+func (r *running) keepRunning(each container, record *Record) {
 	defer r.group.Done()
 	backOff := firstBackOff
-	for attempt := 0; ; attempt++ {
+	for {
 		started := time.Now()
-		err := r.runOnce(each, attempt)
-		select {
-		case <-r.stopped:
-			log.Printf("container %s of %s stopped", each.Name, r.pod.Metadata.Name)
-			return
-		default:
+		next, err := r.runOnce(each, record)
+		if next != nil {
+			record = next
 		}
 		if time.Since(started) > provenAfter {
 			backOff = firstBackOff
 		}
-		log.Printf("container %s of %s ended (%v), starting it again in %s", each.Name, r.pod.Metadata.Name, err, backOff)
+		if !r.isStopped() {
+			log.Printf("container %s of %s ended (%v), starting it again in %s", each.Name, r.pod.Metadata.Name, err, backOff)
+		}
 		select {
 		case <-r.stopped:
+			if record != nil {
+				err = record.remove()
+			}
+			log.Printf("container %s of %s stopped (%v)", each.Name, r.pod.Metadata.Name, err)
 			return
 		case <-time.After(backOff):
 		}
 		backOff = min(2*backOff, longestBackOff)
 	}
+}
+
+func (r *running) isStopped() bool {
+	select {
+	case <-r.stopped:
+		return true
+	default:
+		return false
+	}
+}
+
+// runOnce returns when the container has ended: the one of the record if it still runs, else a new one, whose record it gives.
+func (r *running) runOnce(each container, record *Record) (*Record, error) {
+	if record == nil || !record.Runs() {
+		attempt := 0
+		if record != nil {
+			attempt = record.Attempt + 1
+			if err := record.remove(); err != nil {
+				return nil, err
+			}
+		}
+		var err error
+		if record, err = r.startContainer(each, attempt); err != nil {
+			return record, err
+		}
+	}
+	log.Printf("container %s of %s has pid %d", each.Name, r.pod.Metadata.Name, record.Pid)
+	return record, r.watch(record)
+}
+
+// watch returns when the container has ended; it ends it itself once the pod is to stop.
+func (r *running) watch(record *Record) error {
+	for record.Runs() {
+		if r.isStopped() {
+			grace := defaultGracePeriod
+			if seconds := r.pod.Spec.TerminationGracePeriodSeconds; seconds != nil {
+				grace = time.Duration(*seconds) * time.Second
+			}
+			return record.Terminate(grace)
+		}
+		time.Sleep(endedPollInterval)
+	}
+	return nil
+}
+
+// Terminate asks the container's process to end, and after the grace period makes it.
+func (r *Record) Terminate(grace time.Duration) error {
+	if err := r.Kill(unix.SIGTERM); err != nil {
+		return err
+	}
+	for deadline := time.Now().Add(grace); r.Runs() && time.Now().Before(deadline); {
+		time.Sleep(endedPollInterval)
+	}
+	if err := r.Kill(unix.SIGKILL); err != nil {
+		return err
+	}
+	for r.Runs() {
+		time.Sleep(endedPollInterval)
+	}
+	return nil
 }
 
 // What the kubelet tells its child that becomes the container.
@@ -83,74 +150,63 @@ type containerSpec struct {
 	Volumes   []volume  `json:"volumes"`
 }
 
-// runOnce gives the container a fresh copy of its image, as a container runtime does, and runs it to its end.
-func (r *running) runOnce(each container, attempt int) error {
-	image := filepath.Join(imagesDir, each.Image)
+// startContainer gives the container a fresh copy of its image, as a container runtime does, and starts it there. It lives on when the
+// kubelet ends: the node's pid 1 inherits it.
+func (r *running) startContainer(each container, attempt int) (*Record, error) {
+	if !r.pod.Spec.HostNetwork {
+		return nil, fmt.Errorf("pod %s has no hostNetwork: true, expected it: the lab has no pod network", r.pod.Metadata.Name)
+	}
+	image := filepath.Join(ImagesDir, each.Image)
 	if info, err := os.Stat(image); err != nil || !info.IsDir() {
-		return fmt.Errorf("ErrImagePull: no image %s in %s", each.Image, imagesDir)
+		return nil, fmt.Errorf("ErrImagePull: no image %s in %s", each.Image, ImagesDir)
 	}
-	root := filepath.Join(containersDir, r.pod.Metadata.Name, fmt.Sprintf("%s-%d", each.Name, attempt))
-	if err := copyTree(image, root); err != nil {
-		return fmt.Errorf("copy image %s: %w", each.Image, err)
+	record := &Record{
+		File: r.file, Hash: r.hash, Pod: r.pod, Container: each, Attempt: attempt, Created: time.Now().UTC(),
+		Root: filepath.Join(containersDir, r.file, fmt.Sprintf("%s-%d", each.Name, attempt)),
 	}
-	defer os.RemoveAll(root)
-	text, err := json.Marshal(containerSpec{Root: root, Container: each, Volumes: r.pod.Spec.Volumes})
+	// Half a copy may be there, of a kubelet that ended while it made it.
+	if err := os.RemoveAll(record.Root); err != nil {
+		return nil, err
+	}
+	if err := copyTree(image, record.Root); err != nil {
+		return nil, fmt.Errorf("copy image %s: %w", each.Image, err)
+	}
+	text, err := json.Marshal(containerSpec{Root: record.Root, Container: each, Volumes: r.pod.Spec.Volumes})
 	if err != nil {
-		return err
+		return nil, err
 	}
-	output, err := os.OpenFile(filepath.Join("/var/log/pods", r.pod.Metadata.Name+".log"), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o640)
+	output, err := os.OpenFile(record.LogFile(), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o640)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer output.Close()
+	if err := record.linkLog(); err != nil {
+		return nil, err
+	}
 	command := exec.Command("/opt/lab/bin/lab", "container")
-	command.Stdin = strings.NewReader(string(text))
+	spec, err := command.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
 	command.Stdout, command.Stderr = output, output
 	command.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWIPC,
 		Setsid:     true,
-		Pdeathsig:  syscall.SIGKILL,
 	}
-	if !r.pod.Spec.HostNetwork {
-		return fmt.Errorf("pod %s has no hostNetwork: true, expected it: the lab has no pod network", r.pod.Metadata.Name)
+	if err := command.Start(); err != nil {
+		return nil, err
 	}
-	started, ended := make(chan error, 1), make(chan error, 1)
-	go func() {
-		// The parent-death signal is the thread's that started the child: this one stays until the child has ended.
-		runtime.LockOSThread()
-		err := command.Start()
-		started <- err
-		if err == nil {
-			ended <- command.Wait()
-		}
-	}()
-	if err := <-started; err != nil {
-		return err
+	go func() { _ = command.Wait() }() // only takes its exit status: how it ended is of no use to anyone
+	// It does nothing before it has the spec. A kubelet that ends before that leaves none that it has not written down.
+	record.Pid, record.StartTime = command.Process.Pid, startTime(command.Process.Pid)
+	if err := record.Save(); err != nil {
+		spec.Close()
+		return nil, err
 	}
-	log.Printf("container %s of %s has pid %d", each.Name, r.pod.Metadata.Name, command.Process.Pid)
-	select {
-	case err := <-ended:
-		return err
-	case <-r.stopped:
+	if _, err := spec.Write(text); err != nil {
+		return record, err
 	}
-	grace := defaultGracePeriod
-	if seconds := r.pod.Spec.TerminationGracePeriodSeconds; seconds != nil {
-		grace = time.Duration(*seconds) * time.Second
-	}
-	signal(command, syscall.SIGTERM)
-	select {
-	case err := <-ended:
-		return err
-	case <-time.After(grace):
-	}
-	signal(command, syscall.SIGKILL)
-	return <-ended
-}
-
-func signal(command *exec.Cmd, which syscall.Signal) {
-	if err := command.Process.Signal(which); err != nil && err != os.ErrProcessDone {
-		log.Printf("signal %s to pid %d: %v", which, command.Process.Pid, err)
-	}
+	return record, spec.Close()
 }
 
 // Container is the first thing that runs in a container's namespaces: it makes the root from the spec on stdin and becomes the command.

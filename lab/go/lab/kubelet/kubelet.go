@@ -1,13 +1,15 @@
 // Package kubelet runs static pods as the kubelet does, as far as a backup or a restore of etcd can tell: manifests in a folder,
-// each container in a root, mount and pid namespace of its own on the host's network, restarted with a back-off.
+// each container in a root, mount and pid namespace of its own on the host's network, restarted with a back-off. A kubelet that ends
+// leaves its containers running, and the next one takes them over by what is written under /run/lab/containers.
 //
-// Two things the real one does not have: a pod with the annotation `lab/run: "never"` is left alone (a kube-apiserver.yaml is read by
-// scripts, but the lab has no such program), and while /run/lab/ignore-removed-manifests exists a removed manifest stops nothing, as with
-// a real kubelet that has not reached its API server since it started.
+// Two things the real one does not have: a pod with the annotation `lab/run: "never"` is left alone, for labs without an API server, and
+// while /run/lab/ignore-removed-manifests exists a removed manifest stops nothing, as with a real kubelet that has not reached its API
+// server since it started.
 package kubelet
 
 import (
 	"crypto/sha256"
+	"encoding/hex"
 	"flag"
 	"fmt"
 	"log"
@@ -15,6 +17,7 @@ import (
 	"path/filepath"
 	"sort"
 	"strings"
+	"sync"
 	"time"
 
 	"sigs.k8s.io/yaml"
@@ -24,9 +27,14 @@ const (
 	pollInterval         = 500 * time.Millisecond
 	ignoreRemovedFile    = "/run/lab/ignore-removed-manifests"
 	neverRun             = "lab/run"
-	imagesDir            = "/opt/lab/images"
 	defaultStaticPodPath = "/etc/kubernetes/manifests"
 )
+
+// ImagesDir holds the images of a node: a root directory each, by the name that a manifest calls it.
+const ImagesDir = "/opt/lab/images"
+
+// Version is that of Kubernetes in the lab's images and manifests.
+const Version = "v1.33.1"
 
 type pod struct {
 	Metadata struct {
@@ -81,8 +89,13 @@ func Run(arguments []string) error {
 	for _, name := range []string{"bootstrap-kubeconfig", "kubeconfig", "container-runtime-endpoint", "pod-infra-container-image", "node-ip", "hostname-override"} {
 		flags.String(name, "", "accepted, as kubeadm gives it; there is no API server here to use it with")
 	}
+	version := flags.Bool("version", false, "say the version and end")
 	if err := flags.Parse(arguments); err != nil {
 		return err
+	}
+	if *version {
+		fmt.Printf("Kubernetes %s\n", Version)
+		return nil
 	}
 	log.SetFlags(log.LstdFlags | log.Lmicroseconds)
 	folder := *manifests
@@ -102,15 +115,14 @@ func Run(arguments []string) error {
 	if folder == "" {
 		folder = defaultStaticPodPath
 	}
-	if err := os.MkdirAll("/var/log/pods", 0o755); err != nil {
-		return err
-	}
-	// What an earlier kubelet of this node left is stopped with it; its roots are of no use to anyone.
-	if err := os.RemoveAll(containersDir); err != nil {
+	if err := os.MkdirAll(logsDir, 0o755); err != nil {
 		return err
 	}
 	log.Printf("watching %s", folder)
-	running := map[string]*running{}
+	running, err := adopt()
+	if err != nil {
+		return err
+	}
 	for {
 		wanted, err := readManifests(folder)
 		if err != nil {
@@ -121,8 +133,60 @@ func Run(arguments []string) error {
 	}
 }
 
+// adopt takes over the containers that an earlier kubelet left running, and removes what is left of those that have ended.
+func adopt() (map[string]*running, error) {
+	records, err := Records()
+	if err != nil {
+		return nil, err
+	}
+	type left struct {
+		manifest   manifest
+		containers map[string]*Record
+		runs       bool
+	}
+	byFile := map[string]*left{}
+	for _, record := range records {
+		if byFile[record.File] == nil {
+			byFile[record.File] = &left{manifest: manifest{record.Hash, record.Pod}, containers: map[string]*Record{}}
+		}
+		byFile[record.File].containers[record.Container.Name] = record
+		byFile[record.File].runs = byFile[record.File].runs || record.Runs()
+	}
+	kept := map[string]bool{}
+	for file, each := range byFile {
+		for _, record := range each.containers {
+			if each.runs {
+				kept[record.Root] = true
+			} else if err := record.remove(); err != nil {
+				return nil, err
+			}
+		}
+		if !each.runs {
+			delete(byFile, file)
+		}
+	}
+	// A kubelet that ended while it made or removed a root has left it.
+	roots, err := filepath.Glob(filepath.Join(containersDir, "*", "*"))
+	if err != nil {
+		return nil, err
+	}
+	for _, root := range roots {
+		if !kept[root] {
+			if err := os.RemoveAll(root); err != nil {
+				return nil, err
+			}
+		}
+	}
+	pods := map[string]*running{}
+	for file, each := range byFile {
+		log.Printf("taking over pod %s of %s", each.manifest.pod.Metadata.Name, file)
+		pods[file] = start(file, each.manifest, each.containers)
+	}
+	return pods, nil
+}
+
 type manifest struct {
-	hash [sha256.Size]byte
+	hash string
 	pod  pod
 }
 
@@ -151,20 +215,25 @@ func readManifests(folder string) (map[string]manifest, error) {
 		}
 		var each pod
 		if err := yaml.Unmarshal(text, &each); err != nil || each.Metadata.Name == "" {
-			complain(name, sha256.Sum256(text), err)
+			complain(name, hash(text), err)
 			continue
 		}
 		if each.Metadata.Annotations[neverRun] == "never" {
 			continue
 		}
-		pods[name] = manifest{sha256.Sum256(text), each}
+		pods[name] = manifest{hash(text), each}
 	}
 	return pods, nil
 }
 
-var complained = map[string][sha256.Size]byte{}
+func hash(text []byte) string {
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:])
+}
 
-func complain(name string, hash [sha256.Size]byte, err error) {
+var complained = map[string]string{}
+
+func complain(name string, hash string, err error) {
 	if complained[name] == hash {
 		return
 	}
@@ -175,15 +244,17 @@ func complain(name string, hash [sha256.Size]byte, err error) {
 func reconcile(pods map[string]*running, wanted map[string]manifest) {
 	_, err := os.Stat(ignoreRemovedFile)
 	ignoreRemoved := err == nil
+	var stopping sync.WaitGroup
 	for file, each := range pods {
 		manifest, still := wanted[file]
 		if still && manifest.hash == each.hash || !still && ignoreRemoved {
 			continue
 		}
 		log.Printf("stopping pod %s: its manifest %s is %s", each.pod.Metadata.Name, file, map[bool]string{true: "changed", false: "gone"}[still])
-		each.stop()
+		stopping.Go(each.stop)
 		delete(pods, file)
 	}
+	stopping.Wait()
 	files := make([]string, 0, len(wanted))
 	for file := range wanted {
 		files = append(files, file)
@@ -192,7 +263,7 @@ func reconcile(pods map[string]*running, wanted map[string]manifest) {
 	for _, file := range files {
 		if _, is := pods[file]; !is {
 			log.Printf("starting pod %s of %s", wanted[file].pod.Metadata.Name, file)
-			pods[file] = start(wanted[file])
+			pods[file] = start(file, wanted[file], nil)
 		}
 	}
 }

@@ -5,8 +5,6 @@ package load
 import (
 	"context"
 	crand "crypto/rand"
-	"crypto/tls"
-	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -19,8 +17,9 @@ import (
 	"sync"
 	"time"
 
+	"etcd-backup/lab/etcdclient"
+
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"go.uber.org/zap"
 	"sigs.k8s.io/yaml"
 )
 
@@ -102,7 +101,7 @@ func Run(arguments []string) error {
 	if o.secrets != "encrypted" && o.secrets != "plain" {
 		return fmt.Errorf("secrets is %q, expected encrypted or plain", o.secrets)
 	}
-	client, err := connect(o)
+	client, err := etcdclient.Connect(etcdclient.Options{Endpoints: o.endpoints, CACert: o.cacert, Cert: o.cert, Key: o.key})
 	if err != nil {
 		return err
 	}
@@ -112,27 +111,6 @@ func Run(arguments []string) error {
 		return err
 	}
 	return json.NewEncoder(os.Stdout).Encode(result)
-}
-
-func connect(o options) (*clientv3.Client, error) {
-	ca, err := os.ReadFile(o.cacert)
-	if err != nil {
-		return nil, err
-	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(ca) {
-		return nil, fmt.Errorf("%s holds no certificate, expected etcd's CA in PEM", o.cacert)
-	}
-	pair, err := tls.LoadX509KeyPair(o.cert, o.key)
-	if err != nil {
-		return nil, err
-	}
-	return clientv3.New(clientv3.Config{
-		Endpoints:   strings.Split(o.endpoints, ","),
-		DialTimeout: 10 * time.Second,
-		TLS:         &tls.Config{RootCAs: pool, Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12},
-		Logger:      zap.NewNop(),
-	})
 }
 
 func encryptionKey(o options) (*[32]byte, error) {

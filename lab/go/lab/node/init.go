@@ -8,8 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"syscall"
-	"time"
 
 	"etcd-backup/lab/mount"
 
@@ -18,9 +16,6 @@ import (
 
 // Path is what a shell of root finds on a node.
 const Path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-
-// The kubelet is restarted as systemd's unit of it would do, only sooner.
-const kubeletRestart = time.Second
 
 type spec struct {
 	Root         string   `json:"root"`         // the node's private root directory on the host
@@ -67,13 +62,16 @@ func Init(arguments []string) error {
 			os.Exit(0) // pid 1 takes the whole node with it
 		}()
 	}
+	if err := serveUnits(node.Kubelet); err != nil {
+		return err
+	}
 	if _, err := pidFile.WriteString(self); err != nil {
 		return err
 	}
 	if err := pidFile.Close(); err != nil {
 		return err
 	}
-	return superviseKubelet(node.Kubelet)
+	return reap()
 }
 
 func makeRoot(node spec) error {
@@ -112,10 +110,13 @@ func makeRoot(node spec) error {
 	if err := mount.Bind(node.Binary, filepath.Join(bin, "lab"), true); err != nil {
 		return err
 	}
-	for _, name := range []string{"kubelet", "load"} {
+	for _, name := range []string{"kubelet", "load", "watch"} {
 		if err := os.Symlink("lab", filepath.Join(bin, name)); err != nil && !os.IsExist(err) {
 			return err
 		}
+	}
+	if err := makeLocal(root); err != nil {
+		return err
 	}
 	if err := mount.Bind(node.Images, filepath.Join(root, "opt/lab/images"), true); err != nil {
 		return err
@@ -129,47 +130,66 @@ func makeRoot(node spec) error {
 			return fmt.Errorf("staging of %d bytes: %w", node.StagingBytes, err)
 		}
 	}
+	// As systemd has it: memory. What the lab itself keeps there lies on the host's disk, where its tests reach it.
+	run := filepath.Join(root, "run")
+	lab := filepath.Join(root, "opt/lab/run")
+	if err := os.MkdirAll(lab, 0o755); err != nil {
+		return err
+	}
+	if err := unix.Mount("tmpfs", run, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=0755,size=64m"); err != nil {
+		return fmt.Errorf("mount %s: %w", run, err)
+	}
+	if err := mount.Bind(lab, filepath.Join(run, "lab"), false); err != nil {
+		return err
+	}
 	return mount.Pivot(root)
 }
 
-// superviseKubelet keeps a kubelet running and, as pid 1 must, takes the exit status of every orphan.
-func superviseKubelet(arguments []string) error {
-	var kubelet int
-	start := func() error {
-		log, err := os.OpenFile("/var/log/kubelet.log", os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
-		if err != nil {
-			return err
-		}
-		defer log.Close()
-		null, err := os.Open("/dev/null")
-		if err != nil {
-			return err
-		}
-		defer null.Close()
-		kubelet, err = syscall.ForkExec("/opt/lab/bin/kubelet", append([]string{"/opt/lab/bin/kubelet"}, arguments...), &syscall.ProcAttr{
-			Dir:   "/",
-			Env:   []string{Path},
-			Files: []uintptr{null.Fd(), log.Fd(), log.Fd()},
-			Sys:   &syscall.SysProcAttr{Setsid: true},
-		})
+// makeLocal gives the node a /usr/local of its own: the host's, but for /usr/local/sbin, which is the node's directory /opt/lab/sbin. It comes
+// first in everybody's PATH, so what stands in for systemd and the container runtime wins over what the host may have.
+func makeLocal(root string) error {
+	sbin := filepath.Join(root, "opt/lab/sbin")
+	if err := os.MkdirAll(sbin, 0o755); err != nil {
 		return err
 	}
-	if err := start(); err != nil {
-		return fmt.Errorf("start the kubelet: %w", err)
+	for _, name := range []string{"systemctl", "journalctl", "crictl", "kubelet"} {
+		if err := os.Symlink("/opt/lab/bin/lab", filepath.Join(sbin, name)); err != nil && !os.IsExist(err) {
+			return err
+		}
 	}
-	for {
-		pid, err := syscall.Wait4(-1, nil, 0, nil)
-		if err == syscall.EINTR {
+	const local = "/usr/local"
+	entries, err := os.ReadDir(local)
+	if err != nil {
+		return err
+	}
+	target := filepath.Join(root, local)
+	if err := unix.Mount("tmpfs", target, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=0755,size=64k"); err != nil {
+		return fmt.Errorf("mount %s: %w", target, err)
+	}
+	for _, entry := range entries {
+		if entry.Name() == "sbin" {
 			continue
 		}
-		if err != nil && err != syscall.ECHILD {
-			return fmt.Errorf("wait: %w", err)
-		}
-		if pid == kubelet || err == syscall.ECHILD {
-			time.Sleep(kubeletRestart)
-			if err := start(); err != nil {
-				return fmt.Errorf("restart the kubelet: %w", err)
+		from, to := filepath.Join(local, entry.Name()), filepath.Join(target, entry.Name())
+		if entry.Type()&os.ModeSymlink == 0 {
+			if err := mount.Bind(from, to, true); err != nil {
+				return err
 			}
+			continue
+		}
+		link, err := os.Readlink(from)
+		if err != nil {
+			return err
+		}
+		if err := os.Symlink(link, to); err != nil {
+			return err
 		}
 	}
+	if err := mount.Bind(sbin, filepath.Join(target, "sbin"), false); err != nil {
+		return err
+	}
+	if err := unix.Mount("", target, "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY, ""); err != nil {
+		return fmt.Errorf("read-only %s: %w", target, err)
+	}
+	return nil
 }

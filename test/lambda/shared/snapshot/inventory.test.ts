@@ -141,6 +141,46 @@ describe('the inventory', () => {
     expect(reader.kubernetes()).toMatchObject({ secrets: { total: 1, plainText: 1 }, objects: 35_002 });
   });
 
+  test("names Kubernetes' live nodes, in order", () => {
+    const { inventory } = read([
+      { key: '/registry/minions/node-b', value: 'x' },
+      { key: '/registry/minions/node-a', value: 'x' },
+      { key: '/registry/minions/node-gone', value: 'x' },
+      { key: '/registry/minions/node-back', value: 'x' },
+      { key: '/registry/minions/node-back', value: null },
+      { key: '/registry/minions/node-gone', value: null },
+      { key: '/registry/minions/node-back', value: 'y' },
+      { key: '/registry/minions/node-a', value: 'y' },
+      { key: '/registry/minions/', value: 'no name' },
+      { key: '/registry/minions/node-c/status', value: 'not a node' },
+      { key: `/registry/minions/${'x'.repeat(254)}`, value: 'longer than a name can be' },
+      { key: '/registry/minions-of-others/node-d', value: 'another kind' },
+    ]);
+    expect(inventory.nodes).toEqual(['node-a', 'node-b', 'node-back']);
+  });
+
+  test('names 500 nodes, and counts all', () => {
+    const written = Array.from({ length: 510 }, (_, index) => ({
+      key: `/registry/minions/node-${String(509 - index).padStart(3, '0')}`,
+      value: 'x',
+    }));
+    const { nodes, kinds } = read(written).inventory;
+    expect(nodes).toHaveLength(500);
+    expect([nodes[0], nodes.at(-1)]).toEqual(['node-000', 'node-499']);
+    expect(kinds).toMatchObject([{ kind: 'minions', objects: 510 }]);
+  });
+
+  test('keeps no more than 20,000 names of nodes in memory', () => {
+    const written = Array.from({ length: 20_010 }, (_, index) => ({
+      key: `/registry/minions/n${String(20_009 - index).padStart(5, '0')}`,
+      value: 'x',
+    }));
+    const { nodes, kinds } = read(written).inventory;
+    // The ten that came last were left out; that there are more is what their number says.
+    expect(nodes[0]).toBe('n00010');
+    expect(kinds).toMatchObject([{ kind: 'minions', objects: 20_010 }]);
+  });
+
   test('counts kinds beyond 1,000 without a name', () => {
     const written = Array.from({ length: 1_005 }, (_, index) => ({
       key: `/registry/kind-${String(index)}/x`,

@@ -1,0 +1,70 @@
+import { StoreError } from '../shared/errors';
+import { cleanNodes } from './clean-up';
+import { type Failure, ROLLBACK_FAILED, withFailure } from './failure';
+import { resultOf } from './node-results';
+import { notRecorded, writeRecord } from './record';
+import type { PhaseResult, Run } from './run';
+import { failedOf, nodesFailed, runOnAll } from './run-on-all';
+
+// A node that rebooted, or lost its network for a while, is back by then.
+const PATIENCE_SECONDS = 1800;
+
+/**
+ * Puts back what was there, on all nodes. Once an API server has served the restored data that is no undo any more: then everything is
+ * started on the restored data, and the failure says how to go back.
+ */
+export async function rollBack(run: Run): Promise<PhaseResult> {
+  const { state, deps, journalId } = run;
+  const all = await runOnAll(run, {
+    document: deps.documents.rollback,
+    comment: `${state.restoreId} RollBack`,
+    parameters: () => Promise.resolve({ RestoreId: journalId, Served: state.served ? 'yes' : 'no' }),
+    read: resultOf('rollback', journalId),
+    patienceSeconds: PATIENCE_SECONDS,
+  });
+  if (!all.done) {
+    return { done: false };
+  }
+  const failed = failedOf(all.outcomes);
+  if (failed.length > 0) {
+    return { done: true, ok: false, ...leftToDo(run, nodesFailed(run, failed)) };
+  }
+  return state.served ? keepRestored(run) : { done: true, ok: true };
+}
+
+/** What a person has to do on the nodes that could not be rolled back. */
+function leftToDo({ state, deps, journalId }: Run, { cause }: Failure): Failure {
+  return {
+    error: ROLLBACK_FAILED,
+    cause: state.served
+      ? `${cause}; the data is the restored one on every node, what is left to do there: correct what the message says, then send {"rollback":"${journalId}"}, which starts what does not run; the other nodes run`
+      : `${cause}; the other nodes are rolled back; what is left to do there: correct what the message says, then start an execution for ${deps.clusterName} with {"rollback":"${journalId}"}, or by hand as docs/restore.md says: member.before-${journalId} is the old data`,
+  };
+}
+
+/** The nodes run on restored data that was read: it stays, is recorded, and no journal stands in the way of the next restore. */
+async function keepRestored(run: Run): Promise<PhaseResult> {
+  const { state, deps, journalId } = run;
+  const cleaned = await cleanNodes(run, 'restored');
+  if (!cleaned.done) {
+    return { done: false };
+  }
+  const left = failedOf(cleaned.outcomes);
+  const failure: Failure = {
+    error: ROLLBACK_FAILED,
+    cause: [
+      'the old data was not put back, because API servers had served the restored data and clients have seen its revisions; every component was started on the restored data',
+      ...(left.length > 0 ? [nodesFailed(run, left).cause] : []),
+      `to go back to what was there before, by its backup: {"confirm":"${deps.clusterName}","rollback":"${journalId}"}; where none could be taken, the old data is on the nodes as member.before-${journalId}, and docs/restore.md says how to use it`,
+    ].join('; '),
+  };
+  try {
+    await writeRecord(run, withFailure(state, failure));
+  } catch (error) {
+    if (!(error instanceof StoreError)) {
+      throw error;
+    }
+    return { done: true, ok: false, ...failure, cause: `${failure.cause}; ${notRecorded(journalId, error)}` };
+  }
+  return { done: true, ok: false, ...failure };
+}

@@ -1,0 +1,167 @@
+#!/bin/bash
+# Waits until what a step started is what it has to be, and says what it is.
+# Parameters: RestoreId, Component (etcd, api-server, cluster, before), WaitSeconds, Revision (for etcd).
+# shellcheck source=node/contract.sh
+source "$(dirname "${BASH_SOURCE[0]}")/contract.sh"
+# shellcheck source=node/etcd.sh
+source "$(dirname "${BASH_SOURCE[0]}")/etcd.sh"
+# shellcheck source=node/restore.sh
+source "$(dirname "${BASH_SOURCE[0]}")/restore.sh"
+
+# not_yet SENTENCE: remembers why, and whether there is still time.
+not_yet() {
+  WHY=$1
+  now_ms
+  ((NOW_MS < DEADLINE_MS)) || return 1
+  sleep 0.2
+}
+
+# The restored member: its revision exactly, a leader, the compaction that was asked for, no alarm, and a write.
+check_etcd() {
+  local lease alarm deactivated='' alarms=''
+  speak_with_etcd
+  ((${#NO_CERTIFICATE[@]} == 0)) || refuse "${NO_CERTIFICATE[@]}"
+  while :; do
+    if ! ask_status; then
+      not_yet "etcd does not answer at $HTTP_ENDPOINT: ${ANSWER:0:300}" && continue
+    elif [[ $STATUS_LEADER == 0 ]]; then
+      not_yet "this member ($STATUS_MEMBER) knows no leader" && continue
+    elif [[ $STATUS_REVISION != "$REVISION" ]]; then
+      refuse "$EXIT_NOT_HEALTHY" not-healthy "the restored member is at revision $STATUS_REVISION, expected $REVISION exactly: something wrote to it, or it is not the restored data"
+    elif ! ask_members true; then
+      not_yet "the member list gets no answer that a quorum stands behind: ${ANSWER:0:300}" && continue
+    elif ! ask_alarms; then
+      not_yet "the alarm list gets no answer: ${ANSWER:0:300}" && continue
+    else
+      # The alarms of a snapshot are of members that are no more.
+      for alarm in "${ALARMS[@]}"; do
+        if [[ " ${MEMBER_IDS[*]} " == *" ${alarm%%:*} "* ]]; then
+          alarms+="${alarms:+,}{\"memberId\":\"${alarm%%:*}\",\"alarm\":\"${alarm#*:}\"}"
+          continue
+        fi
+        printf -v ALARM_MEMBER '%u' "0x${alarm%%:*}"
+        ask_gateway /v3/maintenance/alarm "{\"action\":\"DEACTIVATE\",\"memberID\":\"$ALARM_MEMBER\",\"alarm\":\"${alarm#*:}\"}" ||
+          refuse "$EXIT_NOT_HEALTHY" not-healthy "the alarm ${alarm#*:} of member ${alarm%%:*}, which is no more, cannot be disarmed: ${ANSWER:0:300}; expected it to go"
+        deactivated+="${deactivated:+,}\"$alarm\""
+      done
+      if ! ask_gateway /v3/maintenance/hashkv "{\"revision\":\"$REVISION\"}"; then
+        not_yet "hashkv at revision $REVISION gets no answer: ${ANSWER:0:300}" && continue
+      else
+        json_number compact_revision
+        # The compaction that the restore asked for runs after the start, on each member by itself.
+        if [[ $FIELD != "$REVISION" ]]; then
+          not_yet "this member is compacted at ${FIELD:-no revision}, expected $REVISION" && continue
+        else
+          COMPACTED=$FIELD
+          json_number hash
+          HASH_KV=$FIELD
+          if ! ask_gateway /v3/lease/grant '{"TTL":"30"}'; then
+            not_yet "a lease is not granted: ${ANSWER:0:300}" && continue
+          else
+            json_number ID
+            lease=$FIELD
+            ask_gateway /v3/lease/revoke "{\"ID\":\"$lease\"}" ||
+              refuse "$EXIT_NOT_HEALTHY" not-healthy "a lease was granted and cannot be revoked: ${ANSWER:0:300}; expected both, as every API server needs them"
+            break
+          fi
+        fi
+      fi
+    fi
+    refuse "$EXIT_NOT_HEALTHY" not-healthy "after $WAIT_SECONDS s: $WHY; expected a member of the restored cluster that takes writes; look at the container log of etcd"
+  done
+  result "{\"ok\":true,\"restoreId\":\"$RESTORE_ID\",\"member\":{\"id\":\"$STATUS_MEMBER\",\"clusterId\":\"$STATUS_CLUSTER\",\"revision\":$STATUS_REVISION,\"compactRevision\":$COMPACTED,\"hashKv\":$HASH_KV,\"hashRevision\":$REVISION,\"leaderId\":\"$STATUS_LEADER\",\"dbSize\":$STATUS_SIZE,\"isLearner\":$STATUS_LEARNER,\"members\":[$MEMBERS_JSON],\"alarms\":[$alarms]},\"wrote\":true,\"disarmed\":[$deactivated]}"
+}
+
+check_api_server() {
+  while ! api_server_ready; do
+    not_yet "the API server at ${API_URL:-no address} does not say that it is ready: ${ANSWER:0:300}" ||
+      refuse "$EXIT_NOT_HEALTHY" not-healthy "after $WAIT_SECONDS s: $WHY; expected 'ok'; look at the container log of kube-apiserver"
+  done
+}
+
+# The whole node: what has a manifest runs, and the API server is ready.
+check_cluster() {
+  local component running='' missing key leases=''
+  check_api_server
+  while :; do
+    running='' missing=''
+    for component in "${COMPONENTS[@]}"; do
+      [[ -f $STATIC_PODS/$component.yaml ]] || continue
+      component_pids "$component"
+      if ((${#PIDS[@]} > 0)); then
+        running+="${running:+,}\"$component\""
+      else
+        missing+=" $component"
+      fi
+    done
+    [[ -n $missing ]] || break
+    not_yet "there is no process of$missing" ||
+      refuse "$EXIT_NOT_HEALTHY" not-healthy "after $WAIT_SECONDS s: $WHY; expected what has a manifest to run; look at 'crictl ps -a'"
+  done
+  # Leases of API servers on the addresses of Kubernetes' own service; those of nodes that are gone end by themselves within a minute.
+  speak_with_etcd
+  # /registry/masterleases/ to /registry/masterleases0
+  if ask_gateway /v3/kv/range '{"key":"L3JlZ2lzdHJ5L21hc3RlcmxlYXNlcy8=","range_end":"L3JlZ2lzdHJ5L21hc3RlcmxlYXNlczA=","keys_only":true,"limit":"50"}'; then
+    while [[ $ANSWER =~ \"key\":\"([A-Za-z0-9+/=]+)\"(.*)$ ]]; do
+      ANSWER=${BASH_REMATCH[2]}
+      key=$(printf '%s' "${BASH_REMATCH[1]}" | openssl base64 -d -A)
+      leases+="${leases:+,}$(json_string "${key##*/}")"
+    done
+  fi
+  result "{\"ok\":true,\"restoreId\":\"$RESTORE_ID\",\"ready\":true,\"running\":[$running],\"masterleases\":[$leases]}"
+}
+
+# After a rollback: what was healthy before is healthy again, and no more is asked for.
+check_before() {
+  local healthy=''
+  if [[ -n $JOURNAL_ID ]]; then
+    case ${JOURNAL[was-etcd]-no} in
+      no) ;;
+      *)
+        speak_with_etcd
+        while ! { ask_status && { [[ ${JOURNAL[was-etcd]} != quorum ]] || can_read; }; }; do
+          not_yet "etcd does not answer as it did before: ${ANSWER:0:300}" ||
+            refuse "$EXIT_NOT_HEALTHY" not-healthy "after $WAIT_SECONDS s: $WHY; expected the member on its old data; look at the container log of etcd; the old data lies where it always was"
+        done
+        healthy='"etcd"'
+        ;;
+    esac
+    if [[ ${JOURNAL[was-api-server]-no} == yes ]]; then
+      check_api_server
+      healthy+="${healthy:+,}\"kube-apiserver\""
+    fi
+    if [[ ${JOURNAL[was-kubelet]-no} == yes ]]; then
+      kubelet_active ||
+        refuse "$EXIT_NOT_HEALTHY" not-healthy "the kubelet does not run, expected it to, as before the restore; look at 'systemctl status kubelet'"
+      healthy+="${healthy:+,}\"kubelet\""
+    fi
+  fi
+  result "{\"ok\":true,\"restoreId\":\"$RESTORE_ID\",\"healthy\":[$healthy]}"
+}
+
+main() {
+  local component
+  parameter RestoreId '^[0-9]{8}T[0-9]{6}Z$'
+  RESTORE_ID=$PARAMETER
+  parameter Component '^(etcd|api-server|cluster|before)$'
+  component=$PARAMETER
+  parameter WaitSeconds '^[0-9]{1,3}$'
+  WAIT_SECONDS=$((10#$PARAMETER))
+  parameter Revision '^[0-9]{0,16}$'
+  REVISION=$((10#${PARAMETER:-0}))
+  begin_restore
+  now_ms
+  DEADLINE_MS=$((NOW_MS + WAIT_SECONDS * 1000)) WHY=''
+  [[ $component == before ]] || require_journal start
+  case $component in
+    etcd) check_etcd ;;
+    api-server)
+      check_api_server
+      result "{\"ok\":true,\"restoreId\":\"$RESTORE_ID\",\"ready\":true}"
+      ;;
+    cluster) check_cluster ;;
+    before) check_before ;;
+  esac
+}
+
+main

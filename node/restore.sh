@@ -1,0 +1,486 @@
+#!/bin/bash
+# What the scripts of a restore share: the journal, the layout that it remembers, the four components, and what etcd and the API server say.
+# Put between etcd.sh and the script when its SSM document is made (lib/script-document.ts).
+#
+# The journal (RESTORE_JOURNAL) is this node's memory of a restore. Its first line names the restore, each further one is "key value", the
+# last one of a key counts. A phase is written before it acts, so whatever is killed is found, and done again or undone, by the next script.
+#
+# shellcheck disable=SC2034,SC2154  # what is defined here is used by the script that follows it, and the other way round
+
+readonly RESTORE_DIR=$HOME_DIR/restore KEY_DIR=/run/etcd-backup
+# How long a snapshot, an upload or another script of the restore may still hold the node's lock.
+readonly LOCK_SECONDS=300
+# In the order in which they are stopped. Other static pods stay: a load balancer in front of the API servers may be one.
+readonly COMPONENTS=(kube-controller-manager kube-scheduler kube-apiserver etcd)
+
+declare -A JOURNAL=()
+RESTORE_ID=''
+
+# ---------------------------------------------------------------- the journal
+
+# read_journal: sets JOURNAL_ID ('' when there is none) and JOURNAL. A last line without an end is what a crash left of it.
+read_journal() {
+  local line
+  JOURNAL=()
+  read_restore_id
+  [[ -n $JOURNAL_ID ]] || return 0
+  while IFS= read -r line; do
+    [[ ! $line =~ ^([a-z-]+)\ (.*)$ ]] || JOURNAL[${BASH_REMATCH[1]}]=${BASH_REMATCH[2]}
+  done <"$RESTORE_JOURNAL"
+}
+
+# journal KEY VALUE: remembers it, on disk before this returns.
+journal() {
+  local end
+  end=$(tail -c 1 -- "$RESTORE_JOURNAL" | od -An -tx1)
+  # What a crash cut off must not swallow the next line.
+  [[ $end == *0a* ]] || printf '\n' >>"$RESTORE_JOURNAL"
+  printf '%s %s\n' "$1" "$2" >>"$RESTORE_JOURNAL"
+  sync -- "$RESTORE_JOURNAL"
+  JOURNAL[$1]=$2
+  log "restore $RESTORE_ID: $1 $2"
+}
+
+# begin_journal: the journal of this restore, whole or not at all.
+begin_journal() {
+  install -d -m 0700 -o root -g root -- "$RESTORE_DIR"
+  printf 'restore %s\n' "$RESTORE_ID" >"$RESTORE_JOURNAL.next"
+  sync -- "$RESTORE_JOURNAL.next"
+  mv -T -- "$RESTORE_JOURNAL.next" "$RESTORE_JOURNAL"
+  sync -- "$RESTORE_DIR"
+  read_journal
+}
+
+# begin_restore COMMAND...: what every script but inspect and preflight begins with: the lock, and the journal of this very restore.
+begin_restore() {
+  need cat chmod chown curl date df env flock install ls mkdir mv od openssl readlink rm rmdir sleep stat sync systemctl tail timeout uname
+  lock_node "$LOCK_SECONDS"
+  read_journal
+  if [[ -n $JOURNAL_ID && $JOURNAL_ID != "$RESTORE_ID" ]]; then
+    refuse "$EXIT_OTHER_RESTORE" other-restore "$RESTORE_JOURNAL is of restore $JOURNAL_ID, expected $RESTORE_ID; end that one first: start an execution with {\"rollback\": \"$JOURNAL_ID\"}"
+  fi
+  [[ -z $JOURNAL_ID ]] || use_layout
+}
+
+# require_journal KEY: the journal must be there and remember KEY.
+require_journal() {
+  [[ -n $JOURNAL_ID ]] ||
+    refuse "$EXIT_NOT_PREPARED" not-prepared "no journal of a restore on this node, expected that of $RESTORE_ID, which its preflight writes; start a new restore"
+  [[ -n ${JOURNAL[$1]-} ]] ||
+    refuse "$EXIT_NOT_PREPARED" not-prepared "the journal of restore $RESTORE_ID does not have '$1', expected it from an earlier step; roll back: start an execution with {\"rollback\": \"$RESTORE_ID\"}"
+}
+
+# ---------------------------------------------------------------- the layout
+
+# read_layout: from the manifest of etcd, in its folder or where ASIDE_DIR has it. Sets MANIFEST, HOST_DATA_DIR, WAL_DIR, HOST_WAL_DIR and
+# what read_manifest sets.
+read_layout() {
+  MANIFEST=$STATIC_PODS/etcd.yaml
+  [[ -r $MANIFEST ]] || MANIFEST=$ASIDE_DIR/etcd.yaml
+  [[ -r $MANIFEST ]] ||
+    refuse "$EXIT_NO_ETCD" no-etcd "no readable etcd.yaml in $STATIC_PODS or $ASIDE_DIR, expected kubeadm's static pod of etcd; a machine that lost its manifests joins by 'kubeadm join' after the restore"
+  read_manifest "$MANIFEST"
+  etcd_setting config-file ''
+  [[ -z $FLAG ]] ||
+    refuse "$EXIT_CONFIG_FILE" config-file "$MANIFEST starts etcd with --config-file=$FLAG, expected flags as kubeadm writes them; etcd ignores every flag beside a config file, so move its settings into flags"
+  host_path "$DATA_DIR"
+  HOST_DATA_DIR=$HOST_PATH
+  [[ -n $HOST_DATA_DIR ]] ||
+    refuse "$EXIT_LAYOUT" layout "--data-dir=$DATA_DIR of $MANIFEST lies on no hostPath volume, expected one; correct the manifest's volumes"
+  # Gone with its disk, it is made as kubeadm makes it.
+  [[ -d $HOST_DATA_DIR ]] || install -d -m 0700 -o root -g root -- "$HOST_DATA_DIR"
+  etcd_setting wal-dir ''
+  WAL_DIR=$FLAG HOST_WAL_DIR=''
+  [[ -n $WAL_DIR ]] || return 0
+  host_path "$WAL_DIR"
+  HOST_WAL_DIR=$HOST_PATH
+  [[ -n $HOST_WAL_DIR ]] ||
+    refuse "$EXIT_LAYOUT" layout "--wal-dir=$WAL_DIR of $MANIFEST lies on no hostPath volume, expected one; correct the manifest's volumes"
+  [[ -d $HOST_WAL_DIR ]] || install -d -m 0700 -o root -g root -- "$HOST_WAL_DIR"
+}
+
+# own_mount DIR: whether DIR, or anything below it, is a mount of its own: it could not be renamed.
+own_mount() {
+  local point
+  while read -r _ _ _ _ point _; do
+    printf -v point '%b' "$point"
+    [[ $point != "$1" && $point != "$1"/* ]] || return 0
+  done </proc/self/mountinfo
+  return 1
+}
+
+# use_layout: what preflight found, so that every later script acts on the same paths whatever runs by then.
+use_layout() {
+  STATIC_PODS=${JOURNAL[static-pods]-} HOST_DATA_DIR=${JOURNAL[data-dir]-} HOST_WAL_DIR=${JOURNAL[wal-dir]-}
+  ASIDE_DIR=${STATIC_PODS%/*}/manifests.before-$RESTORE_ID
+  STAGE=$HOST_DATA_DIR/.restore-$RESTORE_ID KEPT=$HOST_DATA_DIR/member.before-$RESTORE_ID
+  WAL_STAGE=$HOST_WAL_DIR/.restore-$RESTORE_ID WAL_KEPT=$HOST_WAL_DIR/wal.before-$RESTORE_ID
+  WORK=$RESTORE_DIR/$RESTORE_ID
+}
+
+# manifest_of COMPONENT: sets COMPONENT_MANIFEST to where its manifest is now, or to ''.
+manifest_of() {
+  local file
+  COMPONENT_MANIFEST=''
+  for file in "$STATIC_PODS/$1.yaml" "$ASIDE_DIR/$1.yaml"; do
+    if [[ -f $file ]]; then
+      COMPONENT_MANIFEST=$file
+      return 0
+    fi
+  done
+}
+
+# set_aside COMPONENT / put_back COMPONENT: its manifest out of the folder of static pods and in again. A rename on one file system: the
+# kubelet never reads half of it, and not a byte, right or time of it changes.
+set_aside() {
+  [[ -f $STATIC_PODS/$1.yaml ]] || return 0
+  [[ ! -e $ASIDE_DIR/$1.yaml ]] ||
+    refuse "$EXIT_NOT_STOPPED" not-stopped "both $STATIC_PODS/$1.yaml and $ASIDE_DIR/$1.yaml exist, expected one: somebody wrote a manifest during the restore; decide which one counts and move the other away"
+  mv -T -- "$STATIC_PODS/$1.yaml" "$ASIDE_DIR/$1.yaml"
+  sync -- "$STATIC_PODS" "$ASIDE_DIR"
+}
+
+put_back() {
+  [[ -f $ASIDE_DIR/$1.yaml ]] || return 0
+  [[ ! -e $STATIC_PODS/$1.yaml ]] ||
+    refuse "$EXIT_NOT_STARTED" not-started "both $STATIC_PODS/$1.yaml and $ASIDE_DIR/$1.yaml exist, expected one: somebody wrote a manifest during the restore; decide which one counts and move the other away"
+  mv -T -- "$ASIDE_DIR/$1.yaml" "$STATIC_PODS/$1.yaml"
+  sync -- "$STATIC_PODS" "$ASIDE_DIR"
+}
+
+# ---------------------------------------------------------------- the processes
+
+# What tells a component's process from another of that name on the host: the flag that its manifest gives it.
+component_flag() {
+  case $1 in
+    etcd) DISTINCT_FLAG=data-dir ;;
+    kube-apiserver) DISTINCT_FLAG=etcd-servers ;;
+    *) DISTINCT_FLAG=kubeconfig ;;
+  esac
+}
+
+# component_pids COMPONENT: sets PIDS to the host's processes that run by its manifest.
+component_pids() {
+  local comm pid name expected owner=0
+  PIDS=()
+  manifest_of "$1"
+  [[ -n $COMPONENT_MANIFEST ]] || return 0
+  component_flag "$1"
+  manifest_arguments "$COMPONENT_MANIFEST"
+  flag "$DISTINCT_FLAG" '' "${ARGUMENTS[@]}"
+  expected=$FLAG
+  # kubeadm can run each of them as a user of its own.
+  [[ $1 != etcd ]] || owner=$(stat -c %u -- "$HOST_DATA_DIR")
+  for comm in /proc/[0-9]*/comm; do
+    name=''
+    read -r name 2>/dev/null <"$comm" || :
+    # The kernel keeps 15 characters.
+    [[ $name == "${1:0:15}" ]] || continue
+    pid=${comm//[!0-9]/}
+    if [[ ! /proc/$pid/ns/net -ef /proc/self/ns/net || ! /proc/$pid/ns/user -ef /proc/self/ns/user ]]; then
+      continue
+    fi
+    [[ $1 != etcd ]] || of_host "$pid" "$owner" || continue
+    read_arguments "/proc/$pid/cmdline"
+    flag "$DISTINCT_FLAG" '' "${ARGUMENTS[@]}"
+    [[ $FLAG != "$expected" ]] || PIDS+=("$pid")
+  done
+}
+
+# kubelet_active: whether systemd runs the kubelet.
+kubelet_active() {
+  systemctl is-active --quiet kubelet 2>/dev/null
+}
+
+# end_components SECONDS COMPONENT...: TERM, and after so many seconds KILL. Adds to KILLED.
+end_components() {
+  local seconds=$1 component pid alive deadline
+  shift
+  now_ms
+  deadline=$((NOW_MS + seconds * 1000))
+  for component in "$@"; do
+    component_pids "$component"
+    for pid in "${PIDS[@]}"; do
+      # It may end between the look and the signal.
+      kill -TERM "$pid" 2>/dev/null || :
+    done
+  done
+  while :; do
+    alive=no
+    for component in "$@"; do
+      component_pids "$component"
+      ((${#PIDS[@]} == 0)) || alive=yes
+    done
+    [[ $alive == yes ]] || return 0
+    now_ms
+    ((NOW_MS < deadline)) || break
+    sleep 0.1
+  done
+  for component in "$@"; do
+    component_pids "$component"
+    ((${#PIDS[@]} > 0)) || continue
+    KILLED+=("$component")
+    for pid in "${PIDS[@]}"; do
+      kill -KILL "$pid" 2>/dev/null || :
+    done
+  done
+}
+
+# split_url URL: sets URL_HOST and URL_PORT of scheme://host:port; an IPv6 host without its brackets.
+split_url() {
+  URL_HOST='' URL_PORT=''
+  [[ $1 =~ ^https?://(\[([^]]+)\]|([^]:/[]+)):([0-9]{1,5})/?$ ]] || return 1
+  URL_HOST=${BASH_REMATCH[2]:-${BASH_REMATCH[3]}} URL_PORT=${BASH_REMATCH[4]}
+}
+
+# answers URL: whether something listens there.
+answers() {
+  split_url "$1" || return 1
+  # shellcheck disable=SC2016  # they are the inner bash's arguments
+  timeout 2 bash -c 'exec 8<>"/dev/tcp/$1/$2"' _ "$URL_HOST" "$URL_PORT" 2>/dev/null
+}
+
+# etcd_ports: sets ETCD_URLS to what etcd listens on for clients and peers, with an address that can be connected to.
+etcd_ports() {
+  local list url
+  local -a urls
+  ETCD_URLS=()
+  for list in listen-client-urls listen-peer-urls; do
+    etcd_setting "$list" ''
+    IFS=, read -r -a urls <<<"$FLAG"
+    for url in "${urls[@]}"; do
+      url=${url/0.0.0.0/127.0.0.1}
+      ETCD_URLS+=("${url/\[::\]/[::1]}")
+    done
+  done
+}
+
+# is_quiet: nothing of the four runs, etcd's ports are closed, and nobody has the database open.
+is_quiet() {
+  local component url
+  NOISE=''
+  for component in "${COMPONENTS[@]}"; do
+    component_pids "$component"
+    ((${#PIDS[@]} == 0)) || NOISE+=" $component runs as pid ${PIDS[*]};"
+  done
+  for url in "${ETCD_URLS[@]}"; do
+    ! answers "$url" || NOISE+=" something listens at $url;"
+  done
+  if [[ -f $HOST_DATA_DIR/member/snap/db ]] && ! flock -n "$HOST_DATA_DIR/member/snap/db" true; then
+    NOISE+=" $HOST_DATA_DIR/member/snap/db is open;"
+  fi
+  [[ -z $NOISE ]]
+}
+
+# How long nothing may run, listen or hold the database before it counts as stopped.
+readonly QUIET_MS=1000
+
+# stop_all: manifests aside, the kubelet stopped, the processes ended and gone for QUIET_SECONDS. Safe to do twice.
+stop_all() {
+  local component quiet_since deadline
+  KILLED=()
+  mkdir -p -- "$ASIDE_DIR"
+  read_layout
+  etcd_ports
+  for component in "${COMPONENTS[@]}"; do
+    set_aside "$component"
+  done
+  # A kubelet that has not reached the API server since its start ignores that a manifest went away, and would start what we end.
+  systemctl stop kubelet ||
+    refuse "$EXIT_NOT_STOPPED" not-stopped "'systemctl stop kubelet' failed, expected the kubelet to stop; look at 'systemctl status kubelet'"
+  # etcd last: what the API servers have confirmed is in it then.
+  end_components 10 kube-controller-manager kube-scheduler kube-apiserver
+  end_components 20 etcd
+  stop_sandboxes
+  now_ms
+  quiet_since='' deadline=$((NOW_MS + 60000))
+  while :; do
+    if is_quiet; then
+      now_ms
+      quiet_since=${quiet_since:-$NOW_MS}
+      ((NOW_MS - quiet_since < QUIET_MS)) || return 0
+    else
+      quiet_since=''
+      end_components 5 "${COMPONENTS[@]}"
+      now_ms
+      ((NOW_MS < deadline)) ||
+        refuse "$EXIT_NOT_STOPPED" not-stopped "60 s after the kubelet stopped:$NOISE expected none of it; end it by hand, and find out what starts it"
+    fi
+    sleep 0.2
+  done
+}
+
+# stop_sandboxes: where there is crictl, the pods of the components, so that the kubelet starts them afresh.
+stop_sandboxes() {
+  local component
+  local -a ids
+  type -P crictl >/dev/null || return 0
+  for component in "${COMPONENTS[@]}"; do
+    mapfile -t ids < <(timeout 20 crictl pods -q --namespace kube-system --name "^$component-" 2>/dev/null)
+    # What the runtime does not stop any more does not run either: is_quiet looks at processes.
+    ((${#ids[@]} == 0)) || timeout 30 crictl stopp "${ids[@]}" >/dev/null 2>&1 || log "crictl stopp of $component did not succeed"
+  done
+}
+
+# start_kubelet: and it stays up.
+start_kubelet() {
+  systemctl start kubelet ||
+    refuse "$EXIT_NOT_STARTED" not-started "'systemctl start kubelet' failed, expected the kubelet to run; look at 'systemctl status kubelet' and 'journalctl -u kubelet'"
+}
+
+# ---------------------------------------------------------------- what etcd and the API server say
+
+# ask_status: sets STATUS_* of this node's member. Needs no quorum.
+ask_status() {
+  ask_gateway /v3/maintenance/status '{}' || return 1
+  json_number member_id
+  hex_of "$FIELD"
+  STATUS_MEMBER=$HEX
+  json_number cluster_id
+  hex_of "$FIELD"
+  STATUS_CLUSTER=$HEX
+  json_number revision
+  STATUS_REVISION=${FIELD:-0}
+  json_number leader
+  hex_of "$FIELD"
+  STATUS_LEADER=$HEX
+  json_number raft_term
+  STATUS_TERM=${FIELD:-0}
+  json_number raftIndex
+  STATUS_INDEX=${FIELD:-0}
+  json_number raftAppliedIndex
+  STATUS_APPLIED=${FIELD:-0}
+  json_number dbSize
+  STATUS_SIZE=${FIELD:-0}
+  json_number dbSizeInUse
+  STATUS_IN_USE=${FIELD:-0}
+  STATUS_LEARNER=false
+  [[ $ANSWER != *'"isLearner":true'* ]] || STATUS_LEARNER=true
+}
+
+# can_read: whether a linearizable read works: a quorum stands behind this member.
+can_read() {
+  # /registry/
+  ask_gateway /v3/kv/range '{"key":"L3JlZ2lzdHJ5Lw==","limit":"1","keys_only":true}'
+}
+
+# ask_alarms: sets ALARMS to "member id in hex:alarm" each. Needs a quorum.
+ask_alarms() {
+  local rest entry alarm
+  ask_gateway /v3/maintenance/alarm '{"action":"GET"}' || return 1
+  ALARMS=()
+  rest=${ANSWER#*alarms}
+  while [[ $rest =~ \{([^{}]*\"alarm\"[^{}]*)\}(.*)$ ]]; do
+    entry=${BASH_REMATCH[1]} rest=${BASH_REMATCH[2]} alarm=''
+    # 3.5 raises CORRUPT with member id 0, which the answer then leaves out.
+    HEX=0
+    [[ ! $entry =~ \"memberID\":\"([0-9]+)\" ]] || hex_of "${BASH_REMATCH[1]}"
+    [[ ! $entry =~ \"alarm\":\"([A-Z]+)\" ]] || alarm=${BASH_REMATCH[1]}
+    [[ -z $alarm ]] || ALARMS+=("$HEX:$alarm")
+  done
+}
+
+# speak_with_etcd: endpoint and certificates by MANIFEST's words; sets NO_CERTIFICATE when there is none to speak with.
+speak_with_etcd() {
+  read_layout
+  find_endpoint
+  choose_certificates
+}
+
+# api_server_url: sets API_URL by the manifest, or '' without one.
+api_server_url() {
+  local host
+  API_URL=''
+  manifest_of kube-apiserver
+  [[ -n $COMPONENT_MANIFEST ]] || return 0
+  manifest_arguments "$COMPONENT_MANIFEST"
+  flag advertise-address '' "${ARGUMENTS[@]}"
+  host=$FLAG
+  # Its certificate names the address that it advertises, not the loopback.
+  host=${host:-127.0.0.1}
+  flag secure-port 6443 "${ARGUMENTS[@]}"
+  [[ $host != *:* ]] || host="[$host]"
+  API_URL=https://$host:$FLAG
+}
+
+# api_server_ready: whether this node's API server says that it is.
+api_server_ready() {
+  local pki=/etc/kubernetes/pki
+  api_server_url
+  [[ -n $API_URL ]] || return 1
+  ANSWER=$(env -i PATH="$PATH" curl -q --silent --show-error --globoff --noproxy '*' --connect-timeout 3 --max-time 10 \
+    --cacert "$pki/ca.crt" --cert "$pki/apiserver-kubelet-client.crt" --key "$pki/apiserver-kubelet-client.key" "$API_URL/readyz" 2>&1) || return 1
+  [[ $ANSWER == ok ]]
+}
+
+# ---------------------------------------------------------------- the swap
+
+# A directory on another path, durable: both parents are on disk before this returns.
+rename() {
+  mv -T -- "$1" "$2"
+  sync -- "${1%/*}" "${2%/*}"
+}
+
+# swap_in: the old member to KEPT, the staged one in its place. Each state on disk says what is left to do, so it can be done twice.
+swap_in() {
+  local member=$HOST_DATA_DIR/member
+  [[ -d $STAGE/member || -d $member ]] ||
+    refuse "$EXIT_SWAP" swap "neither $STAGE/member nor $member exists, expected one of them; somebody moved it during the restore"
+  if [[ -d $STAGE/member ]]; then
+    if [[ -e $member ]]; then
+      [[ ! -e $KEPT ]] ||
+        refuse "$EXIT_SWAP" swap "$member, $KEPT and $STAGE/member all exist, expected two of them: something wrote a member while all was stopped; find out what, and roll back"
+      rename "$member" "$KEPT"
+    fi
+    rename "$STAGE/member" "$member"
+  fi
+  [[ -z $HOST_WAL_DIR ]] || swap_wal_in
+}
+
+# swap_out: the restored member back to STAGE, the kept one in its place.
+swap_out() {
+  local member=$HOST_DATA_DIR/member
+  if [[ -e $KEPT || ${JOURNAL[had-member]} == no ]] && [[ -e $member && ! -e $STAGE/member ]]; then
+    mkdir -p -- "$STAGE"
+    rename "$member" "$STAGE/member"
+  fi
+  if [[ -e $KEPT ]]; then
+    [[ ! -e $member ]] ||
+      refuse "$EXIT_SWAP" swap "$member, $KEPT and $STAGE/member all exist, expected two of them: something wrote a member while all was stopped; the old data is $KEPT: move $member away and $KEPT to its place, then start an execution with {\"rollback\": \"$RESTORE_ID\"}"
+    rename "$KEPT" "$member"
+  fi
+  [[ -z $HOST_WAL_DIR ]] || swap_wal_out
+}
+
+# A WAL directory of its own may be a mount, so what is in it is moved file by file. While the old files are under way, they are in
+# wal.moving; its last rename says that all of them are.
+move_wal() {
+  local file
+  for file in "$1"/*; do
+    [[ -f $file && $file != "$1"/wal.* ]] || continue
+    mv -T -- "$file" "$2/${file##*/}"
+  done
+  sync -- "$1" "$2"
+}
+
+swap_wal_in() {
+  if [[ ! -e $WAL_KEPT ]]; then
+    mkdir -p -- "$HOST_WAL_DIR/wal.moving"
+    move_wal "$HOST_WAL_DIR" "$HOST_WAL_DIR/wal.moving"
+    chown --reference="$HOST_WAL_DIR" -- "$HOST_WAL_DIR/wal.moving"
+    rename "$HOST_WAL_DIR/wal.moving" "$WAL_KEPT"
+  fi
+  [[ ! -d $WAL_STAGE ]] || move_wal "$WAL_STAGE" "$HOST_WAL_DIR"
+}
+
+swap_wal_out() {
+  if [[ -e $WAL_KEPT ]]; then
+    mkdir -p -- "$WAL_STAGE"
+    move_wal "$HOST_WAL_DIR" "$WAL_STAGE"
+    rename "$WAL_KEPT" "$HOST_WAL_DIR/wal.moving"
+  fi
+  if [[ -e $HOST_WAL_DIR/wal.moving ]]; then
+    move_wal "$HOST_WAL_DIR/wal.moving" "$HOST_WAL_DIR"
+    rmdir -- "$HOST_WAL_DIR/wal.moving"
+  fi
+}

@@ -1,0 +1,58 @@
+#!/bin/bash
+# Undoes on this node what a restore did: the old member back in its place, the manifests and the kubelet as they were. Once an API server
+# has served the restored data nothing is renamed any more: everything is started on that data instead.
+# Parameters: RestoreId, Served (yes, no).
+# shellcheck source=node/contract.sh
+source "$(dirname "${BASH_SOURCE[0]}")/contract.sh"
+# shellcheck source=node/etcd.sh
+source "$(dirname "${BASH_SOURCE[0]}")/etcd.sh"
+# shellcheck source=node/restore.sh
+source "$(dirname "${BASH_SOURCE[0]}")/restore.sh"
+
+main() {
+  local component served
+  parameter RestoreId '^[0-9]{8}T[0-9]{6}Z$'
+  RESTORE_ID=$PARAMETER
+  parameter Served '^(yes|no)$'
+  served=$PARAMETER
+  begin_restore
+  if [[ -z $JOURNAL_ID || -z ${JOURNAL[stop]-} || -n ${JOURNAL[undone]-} ]]; then
+    result "{\"ok\":true,\"restoreId\":\"$RESTORE_ID\",\"undone\":false,\"finishedForward\":false}"
+    return 0
+  fi
+  if [[ $served == no && -n ${JOURNAL[served]-} ]]; then
+    refuse "$EXIT_ALREADY_SERVED" already-served "an API server of this node has served the restored data, expected none: renaming back would show clients revisions that go back; start an execution with {\"rollback\": \"$RESTORE_ID\", \"confirm\": \"<cluster>\"}, which restores the data from before with a higher revision"
+  fi
+  journal rollback begun
+  if [[ $served == no ]]; then
+    if [[ -n ${JOURNAL[swap]-} ]]; then
+      # The restored member may run by now.
+      stop_all
+      swap_out
+    fi
+    for component in etcd kube-apiserver kube-controller-manager kube-scheduler; do
+      put_back "$component"
+    done
+    if [[ ${JOURNAL[was-kubelet]} == yes ]]; then
+      start_kubelet
+    else
+      # Somebody had stopped it on purpose.
+      systemctl stop kubelet ||
+        refuse "$EXIT_NOT_STOPPED" not-stopped "'systemctl stop kubelet' failed, expected the kubelet to be stopped, as before the restore"
+    fi
+    journal undone yes
+    result "{\"ok\":true,\"restoreId\":\"$RESTORE_ID\",\"undone\":true,\"finishedForward\":false}"
+    return 0
+  fi
+  if [[ ${JOURNAL[swap]-} != ended ]]; then
+    # No other node serves before every member was checked: this one was, so it has swapped.
+    refuse "$EXIT_SWAP" swap "the restored data is served elsewhere and this node has not swapped to the end, expected it to have; look at $HOST_DATA_DIR: the restored member is in $STAGE or in place, the old one in $KEPT; see docs/restore.md"
+  fi
+  for component in etcd kube-apiserver kube-controller-manager kube-scheduler; do
+    put_back "$component"
+  done
+  start_kubelet
+  result "{\"ok\":true,\"restoreId\":\"$RESTORE_ID\",\"undone\":false,\"finishedForward\":true}"
+}
+
+main

@@ -1,0 +1,27 @@
+#!/bin/bash
+# Puts the restored member in the place of the old one, which is kept beside it: two renames, whatever the size.
+# Parameters: RestoreId.
+# shellcheck source=node/contract.sh
+source "$(dirname "${BASH_SOURCE[0]}")/contract.sh"
+# shellcheck source=node/etcd.sh
+source "$(dirname "${BASH_SOURCE[0]}")/etcd.sh"
+# shellcheck source=node/restore.sh
+source "$(dirname "${BASH_SOURCE[0]}")/restore.sh"
+
+main() {
+  parameter RestoreId '^[0-9]{8}T[0-9]{6}Z$'
+  RESTORE_ID=$PARAMETER
+  begin_restore
+  require_journal staged
+  require_journal stop
+  [[ -z ${JOURNAL[undone]-} ]] ||
+    refuse "$EXIT_NOT_PREPARED" not-prepared "restore $RESTORE_ID was rolled back on this node, expected it to go on; start a new restore"
+  [[ ${JOURNAL[stop]} == ended ]] ||
+    refuse "$EXIT_NOT_PREPARED" not-prepared "restore $RESTORE_ID has not stopped this node to the end, expected it to be; roll back: start an execution with {\"rollback\": \"$RESTORE_ID\"}"
+  journal swap begun
+  swap_in
+  journal swap ended
+  result "{\"ok\":true,\"restoreId\":\"$RESTORE_ID\",\"kept\":$([[ -d $KEPT ]] && echo true || echo false)}"
+}
+
+main
