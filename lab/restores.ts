@@ -1,3 +1,4 @@
+import { GetObjectCommand } from '@aws-sdk/client-s3';
 import { createHash } from 'node:crypto';
 import { existsSync, readdirSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -61,7 +62,6 @@ export const revisionOf = async (node: LabNode): Promise<number> => {
 export const readReceipt = async (lab: Lab, backupId: string): Promise<Receipt> => {
   const s3 = s3Client(lab.aws.endpoints.s3, lab.aws.credentials, lab.aws.region);
   try {
-    const { GetObjectCommand } = await import('@aws-sdk/client-s3');
     const object = await s3.send(
       new GetObjectCommand({ Bucket: output(lab, 'BucketName'), Key: `receipts/${backupId}.json` }),
     );
@@ -133,7 +133,8 @@ export const lookBefore = async ({ controlPlane: { nodes } }: Lab): Promise<Seen
 };
 
 /** Starts a restore. */
-export const startRestore = (lab: Lab, input: unknown): Execution => lab.aws.startExecution(output(lab, 'RestoreMachineArn'), input);
+export const startRestore = (lab: Lab, input: unknown): Execution =>
+  lab.aws.startExecution(output(lab, 'RestoreMachineArn'), input);
 
 const within = async <T>(promise: Promise<T>, seconds: number, what: string): Promise<T> => {
   const controller = new AbortController();
@@ -213,7 +214,7 @@ export const compare = async (
   }
   let watchesCut = 0;
   for (const watch of seen.watches) {
-    const { compactRevision } = await within(watch.compacted, 60, 'a watch from before the restore');
+    const compactRevision = await within(watch.compacted, 60, 'a watch from before the restore');
     hold('compacted revision that a watch from before was told', compactRevision, revisionAfter);
     watchesCut += 1;
   }

@@ -67,10 +67,10 @@ export class Plan extends Construct {
     const { role } = this.service;
     grantRunDocuments(role, cluster, [this.inspectDocument]);
     // Of snapshots and tools it only sees that they are there.
-    store.grantListVersions(role, ['snapshots', 'receipts', 'restores', 'drills']);
+    store.grantListVersions(role, ['snapshots', 'receipts', 'announcements', 'restores', 'drills']);
     store.grantList(role, ['tools']);
-    store.grantGetVersions(role, ['receipts', 'restores', 'drills']);
-    store.grantDecrypt(role, ['receipts', 'restores', 'drills']);
+    store.grantGetVersions(role, ['receipts', 'announcements', 'restores', 'drills']);
+    store.grantDecrypt(role, ['receipts', 'announcements', 'restores', 'drills']);
     store.grantPutOnly(role, 'restores', '*/plan.json');
     store.receiptKey.grant(role, 'kms:Verify');
   }

@@ -69,7 +69,6 @@ remember_layout() {
   journal data-dir "$HOST_DATA_DIR"
   [[ -z $HOST_WAL_DIR ]] || journal wal-dir "$HOST_WAL_DIR"
   journal member "$MEMBER_NAME"
-  journal had-member "$([[ -d $HOST_DATA_DIR/member ]] && echo yes || echo no)"
   ! kubelet_active || answer=yes
   journal was-kubelet "$answer"
   speak_with_etcd

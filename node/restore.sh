@@ -424,8 +424,6 @@ rename() {
 # swap_in: the old member to KEPT, the staged one in its place. Each state on disk says what is left to do, so it can be done twice.
 swap_in() {
   local member=$HOST_DATA_DIR/member
-  [[ -d $STAGE/member || -d $member ]] ||
-    refuse "$EXIT_SWAP" swap "neither $STAGE/member nor $member exists, expected one of them; somebody moved it during the restore"
   if [[ -d $STAGE/member ]]; then
     if [[ -e $member ]]; then
       [[ ! -e $KEPT ]] ||
@@ -433,6 +431,9 @@ swap_in() {
       rename "$member" "$KEPT"
     fi
     rename "$STAGE/member" "$member"
+  elif [[ ! -d $member ]] || [[ ! -e $KEPT && ${JOURNAL[had-member]} == yes ]]; then
+    # Swapped already, there would be a member and the kept one beside it.
+    refuse "$EXIT_SWAP" swap "$STAGE/member does not exist, expected the restored member that preflight staged there; somebody moved it during the restore; roll back"
   fi
   [[ -z $HOST_WAL_DIR ]] || swap_wal_in
 }

@@ -18,6 +18,10 @@ main() {
     refuse "$EXIT_NOT_PREPARED" not-prepared "restore $RESTORE_ID was rolled back on this node, expected it to go on; start a new restore"
   [[ ${JOURNAL[stop]} == ended ]] ||
     refuse "$EXIT_NOT_PREPARED" not-prepared "restore $RESTORE_ID has not stopped this node to the end, expected it to be; roll back: start an execution with {\"rollback\": \"$RESTORE_ID\"}"
+  if [[ -z ${JOURNAL[swap]-} ]]; then
+    # As it is now that all is stopped: it may have been lost since preflight.
+    journal had-member "$([[ -d $HOST_DATA_DIR/member ]] && echo yes || echo no)"
+  fi
   journal swap begun
   swap_in
   journal swap ended

@@ -15,7 +15,15 @@ import {
   theFunction,
   theResource,
 } from './lib/example-stack';
-import { bucketPolicy, everyPolicy, policiesOf, roleArn, type Statement } from './lib/simulated-iam';
+import {
+  bucketPolicy,
+  deployed,
+  everyPolicy,
+  policiesOf,
+  type Policy,
+  roleArn,
+  type Statement,
+} from './lib/simulated-iam';
 
 const template = exampleTemplate();
 
@@ -31,18 +39,26 @@ const documents = resourcesOfType(template, 'AWS::SSM::Document').map(
   ([id, { Properties }]) => [id, Properties['Content'] as DocumentContent] as const,
 );
 
+/** Of all roles, and of the policies that are there to be attached to people's. */
 function statementsOf(from: CfnTemplate): Statement[] {
-  return everyPolicy(from).flatMap(({ Statement }) => Statement);
+  const managed = resourcesOfType(from, 'AWS::IAM::ManagedPolicy').map(
+    ([, { Properties }]) => deployed(from, Properties['PolicyDocument']) as Policy,
+  );
+  return [...everyPolicy(from), ...managed].flatMap(({ Statement }) => Statement);
 }
 
 function deletingActions(from: CfnTemplate): string[] {
-  return statementsOf(from)
-    .flatMap(({ Action }) => Action)
-    .filter((action) =>
-      /:(Delete|Bypass|Schedule|Disable|PutObjectLegalHold|PutBucket|PutReplication|PutLifecycle|Remove|Replicate|Terminate|UpdateObjectEncryption)/.test(
-        action,
-      ),
-    );
+  return (
+    statementsOf(from)
+      .flatMap(({ Action }) => Action)
+      .filter((action) =>
+        /:(Delete|Bypass|Schedule|Disable|PutObjectLegalHold|PutBucket|PutReplication|PutLifecycle|Remove|Replicate|Terminate|UpdateObjectEncryption)/.test(
+          action,
+        ),
+      )
+      // The delivery of a machine's own log, which Step Functions sets up and takes down with the role of the machine.
+      .filter((action) => action !== 'logs:DeleteLogDelivery')
+  );
 }
 
 /** Without what changes with every edit of a script or a function, which have tests of their own. */
@@ -105,7 +121,7 @@ describe('the stack', () => {
     expect(
       types.filter((type) => type.startsWith('Custom::') || type === 'AWS::CloudFormation::CustomResource'),
     ).toEqual([]);
-    expect(types.filter((type) => type === 'AWS::Lambda::Function')).toHaveLength(2);
+    expect(types.filter((type) => type === 'AWS::Lambda::Function')).toHaveLength(4);
   });
 
   test.each([
@@ -122,12 +138,18 @@ describe('the stack', () => {
     },
   );
 
-  test('prints the bucket, the keys and the functions', () => {
+  test('prints the bucket, the keys, the functions, the machines and who may start them', () => {
     expect(Object.keys(template.Outputs).sort()).toEqual([
       'AnnouncementKeyArn',
       'BackupFunctionName',
       'BucketName',
+      'PlanFunctionName',
+      'PlanMachineArn',
       'ReceiptKeyArn',
+      'RestoreFunctionName',
+      'RestoreMachineArn',
+      'RestoreOperatorArn',
+      'RestorePlannerArn',
       'SnapshotKeyArn',
       'VerifyFunctionName',
     ]);
@@ -180,6 +202,7 @@ describe('no role', () => {
   test.each([
     ['in a policy of its own', 'AWS::IAM::Policy'],
     ['in the role itself', 'AWS::IAM::Role'],
+    ['in a policy for people', 'AWS::IAM::ManagedPolicy'],
   ])('is given such a right %s without a failing test', (_where, type) => {
     const copy = structuredClone(template);
     const document = {
@@ -266,7 +289,21 @@ describe('no role', () => {
   });
 });
 
-describe.each(documents)('the document %s', (_id, content) => {
+/** A script as bash understands it, in lines that do not depend on how it was written. */
+function parsed(script: string): string[] {
+  const { stdout, stderr } = spawnSync(
+    'bash',
+    ['-c', 'eval "$(printf "script() {\\n%s\\n}" "$0")"; declare -f script', script],
+    {
+      encoding: 'utf8',
+    },
+  );
+  expect(stderr).toBe('');
+  // bash ends the last command of a list without the semicolon that the others have.
+  return stdout.split('\n').map((line) => line.trim().replace(/;$/, ''));
+}
+
+describe.each(documents)('the document %s', (id, content) => {
   const script = content.mainSteps.flatMap(({ inputs }) => inputs.runCommand);
 
   test('stays under 64 KB with the longest parameters', () => {
@@ -292,6 +329,24 @@ describe.each(documents)('the document %s', (_id, content) => {
     } finally {
       rmSync(folder, { recursive: true });
     }
+  });
+
+  test('says what the files in node/ say, without what they say nowhere', () => {
+    const name = id.replace(/^(Backup|Plan|Restore)|Document[0-9A-F]{8}$/g, '').toLowerCase();
+    const read = (file: string) => readFileSync(join(__dirname, '..', 'node', file), 'utf8');
+    const own = read(`${name}.sh`);
+    const files = [...own.matchAll(/^source .*\/([a-z]+\.sh)"$/gm)].map(([, file]) => read(file ?? ''));
+    const whole = parsed([...files, own.replaceAll(/^source .*$/gm, '')].join('\n'));
+    const left = parsed(script.join('\n'));
+    // Each line of what bash read from the document follows in what it read from the files.
+    let at = -1;
+    const strange = left.filter((line) => {
+      const next = whole.indexOf(line, at + 1);
+      at = next < 0 ? at : next;
+      return next < 0;
+    });
+    expect(strange).toEqual([]);
+    expect(left.length).toBeGreaterThan(30);
   });
 
   test('takes every parameter as an environment variable, with a pattern from end to end and a length', () => {
@@ -322,6 +377,8 @@ const assembly = bundling.synth();
 describe.each([
   ['backup', 'SendCommand'],
   ['verify', 'PutObjectRetention'],
+  ['plan', 'ListExecutions'],
+  ['restore', 'SendCommand'],
 ])('the bundle of %s', (step, command) => {
   const { Properties } = theFunction(assembly.getStackByName(bundled.stackName).template as CfnTemplate, step);
   const { S3Key } = Properties['Code'] as { S3Key: string };

@@ -337,7 +337,7 @@ function checkNode(
     refuse('node-problem', problem);
   }
   const { journal, kubelet, data, disk, etcd, apiServer } = inspection;
-  if (journal !== null && journal.stopped !== false) {
+  if (journal?.stopped === true) {
     refuse(
       'unfinished-restore',
       `restore ${journal.restoreId} has stopped this node and was neither ended nor undone, expected none under way; start an execution with {"rollback":"${journal.restoreId}"} first`,
@@ -455,7 +455,7 @@ function compareWithBackup(
   const warnings: string[] = [];
   const { announced, snapshot, backupId } = receipt;
   // What the snapshot's file says of its storage counts as much as the member that gave it.
-  const versions = [announced.etcdVersion, ...(snapshot.storageVersion === null ? [] : [snapshot.storageVersion])];
+  const versions = [...(snapshot.storageVersion === null ? [] : [snapshot.storageVersion]), announced.etcdVersion];
   if (etcd.version !== null) {
     const newest = versions.toSorted(compareMinors).at(-1) as string;
     const steps = minorOf(etcd.version) - minorOf(newest);

@@ -84,12 +84,13 @@ const NEXT = 'start an execution of the state machine; nothing else starts this 
 /** Runs one of the two phases of the machines that only look. Every error says what to do; none is worth a retry but those of AWS. */
 export async function plan(deps: PlanDeps, event: unknown, invocation: Invocation): Promise<RestoreState> {
   const isInspect = typeof event === 'object' && event !== null && 'phase' in event && event.phase === 'Inspect';
+  const asked = isInspect ? valid(inspectEvent, event) : valid(chooseEvent, event);
   try {
-    if (isInspect) {
-      const { state } = valid(inspectEvent, event);
+    if (asked.phase === 'Inspect') {
+      const { state } = asked;
       return await inPhase(deps, invocation, 'inspect', state.restoreId, () => inspect(deps, state));
     }
-    const { machine, input, execution } = valid(chooseEvent, event);
+    const { machine, input, execution } = asked;
     const restoreId = backupIdOf(new Date(execution.startTime));
     return await inPhase(deps, invocation, 'chooseSnapshot', restoreId, () =>
       choose(deps, { machine, input, restoreId, executionArn: execution.id }),
@@ -457,7 +458,9 @@ async function compareKubernetesNodes(
   );
   const alive = new Set(instances.filter(({ state }) => state === 'running').flatMap(({ addresses }) => addresses));
   const gone = before.filter((name) => !alive.has(name.toLowerCase()));
-  const controlPlane = nodes.flatMap(({ inspection }) => inspection?.hostname ?? []);
+  const hostnames = nodes.flatMap(({ inspection }) => inspection?.hostname ?? []);
+  // Where no host bears the name of its node, a name that is missing says nothing.
+  const controlPlane = hostnames.some((name) => before.includes(name)) ? hostnames : [];
   const joinedAfter = [...new Set([...(newest?.inventory.nodes ?? []), ...controlPlane])].filter(
     (name) => !before.includes(name),
   );

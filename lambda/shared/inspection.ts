@@ -112,8 +112,8 @@ const inspectionSchema = z.object(
         phase: printable(64),
         /** An API server has served what that restore put there. */
         served: flag,
-        /** It has stopped this node and was not undone; absent in results of older versions, and then not known. */
-        stopped: z.optional(flag),
+        /** It has stopped this node and was not undone. */
+        stopped: flag,
       }),
     ),
     /** Why this node's etcd is not one that the scripts can restore, each in a sentence. */

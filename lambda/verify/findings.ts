@@ -71,6 +71,8 @@ const ANNOUNCED: Readonly<Record<string, string>> = {
   'leader-changed': 'the leader changed while the snapshot was saved; look at disks and network of the control plane',
   'previous-announcement-untrusted':
     'announcements of earlier backups could not be trusted and were passed over; see the log of the backup function',
+  'no-leader':
+    'the member had no leader when a restore saved it, so no quorum: what others took in since may be missing; the restore says how old it is',
   'nodes-found-by-id': 'EC2 could not search by tags, so nodes were found by the ids of the backup before',
   'fewer-members': 'a node refused because it knew fewer members than the backup before; it may have been wiped',
   corrupt: 'a node refused because its data differs from that of the majority; replace this member',
@@ -114,7 +116,10 @@ export function findingMetric(word: string): string {
   return `Finding${word.replace(/(?:^|-)([a-z0-9])/g, (_, letter: string) => letter.toUpperCase())}`;
 }
 
-/** Every word that has a metric of its own; `identity-changed`, and most often `revision-went-back`, are of backups that are not verified. */
+/**
+ * Every word that has a metric of its own; `identity-changed`, and most often `revision-went-back`, are of backups that are not verified, and
+ * `tools-not-kept` is measured by the backup function, when the announcement is long written.
+ */
 export const FINDING_WORDS: readonly string[] = [
   'secrets-in-plain-text',
   'no-kubernetes-objects',
@@ -134,6 +139,7 @@ export const FINDING_WORDS: readonly string[] = [
   'other-version',
   'receipt-untrusted',
   'inventory-shortened',
+  'tools-not-kept',
   ...Object.keys(ANNOUNCED),
 ];
 

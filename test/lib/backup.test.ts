@@ -69,6 +69,8 @@ describe('the backup role', () => {
   test.each([
     ['send the snapshot document', 'ssm:SendCommand', documentArn('Snapshot'), {}],
     ['send the upload document', 'ssm:SendCommand', documentArn('Upload'), {}],
+    ['send the tools document', 'ssm:SendCommand', documentArn('BackupTools'), {}],
+    ['see when restores were', 's3:ListBucket', BUCKET, { 's3:prefix': 'restores/' }],
     ['send a command to an instance with all tags', 'ssm:SendCommand', INSTANCE, ALL_TAGS],
     ['find instances', 'ec2:DescribeInstances', '*', {}],
     ['read the agents’ versions', 'ssm:DescribeInstanceInformation', '*', {}],
@@ -124,6 +126,9 @@ describe('the backup role', () => {
       INSTANCE,
       { ...ALL_TAGS, 'ssm:resourceTag/kubernetes.io/cluster/example': 'shared' },
     ],
+    ['stop a control plane', 'ssm:SendCommand', documentArn('RestoreStop'), {}],
+    ['read the record of a restore', 's3:GetObject', `${BUCKET}/restores/a.json`, {}],
+    ['write the record of a restore', 's3:PutObject', `${BUCKET}/restores/a.json`, PUT],
     ['send a command to an instance without tags', 'ssm:SendCommand', INSTANCE, {}],
     ['change a document', 'ssm:UpdateDocument', documentArn('Snapshot'), {}],
     [
@@ -187,6 +192,8 @@ describe('the backup function', () => {
       SNAPSHOT_DOCUMENT: documentArn('Snapshot').split('/')[1],
       SNAPSHOT_DOCUMENT_VERSION: '1',
       SNAPSHOT_KEY_ARN: SNAPSHOT_KEY,
+      TOOLS_DOCUMENT: documentArn('BackupTools').split('/')[1],
+      TOOLS_DOCUMENT_VERSION: '1',
       UPLOAD_DOCUMENT: documentArn('Upload').split('/')[1],
       UPLOAD_DOCUMENT_VERSION: '1',
     });

@@ -189,7 +189,7 @@ describe('the restore machine', () => {
   });
 
   test('would show a way around RollBack, if there was one', () => {
-    const broken = structuredClone(restore) as { States: Record<string, { Catch?: { Next: string }[] }> };
+    const broken = structuredClone(restore) as unknown as { States: Record<string, { Catch?: { Next: string }[] }> };
     const [caught] = broken.States['SwapData']?.Catch ?? [];
     Object.assign(caught ?? {}, { Next: 'RestoreFailed' });
     expect(without(broken as unknown as Definition, ['StopControlPlane'])).toEqual(['RestoreFailed']);

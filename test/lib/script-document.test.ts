@@ -3,7 +3,7 @@ import { Template } from 'aws-cdk-lib/assertions';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { ScriptDocument, type ScriptParameter } from '../../lib/script-document';
+import { ScriptDocument, scriptLines, type ScriptParameter } from '../../lib/script-document';
 
 const CONTRACT = '#!/bin/bash\n# the contract\nset -Eeuo pipefail\n';
 const SCRIPT = '#!/bin/bash\nsource "$(dirname "$0")/contract.sh"\nmain() {\n  echo "$SSM_BackupId"\n}\nmain\n';
@@ -66,7 +66,7 @@ describe('a script document', () => {
             precondition: { StringEquals: ['platformType', 'Linux'] },
             inputs: {
               timeoutSeconds: '2400',
-              runCommand: ['#!/bin/bash', '', 'set -Eeuo pipefail', 'main() {', '  echo "$SSM_BackupId"', '}', 'main'],
+              runCommand: ['#!/bin/bash', '', 'set -Eeuo pipefail', 'main() {', 'echo "$SSM_BackupId"', '}', 'main'],
             },
           },
         ],
@@ -102,6 +102,29 @@ describe('a script document', () => {
       'lines of snapshot.sh that source contract.sh: got 0, expected exactly 1',
     ],
     [
+      'the script sources its contract twice',
+      { 'snapshot.sh': SCRIPT.replace('main()', 'source "$(dirname "$0")/contract.sh"\nmain()') },
+      'lines of snapshot.sh that source contract.sh: got 2, expected exactly 1',
+    ],
+    [
+      'something comes before the contract',
+      { 'etcd.sh': '#!/bin/bash\n', 'snapshot.sh': SCRIPT.replace('source', '. ./etcd.sh\nsource') },
+      'first file that snapshot.sh sources: got etcd.sh, expected contract.sh',
+    ],
+    [
+      'what it sources is for another shell',
+      { 'etcd.sh': '#!/bin/sh\n', 'snapshot.sh': SCRIPT.replace('main()', '. ./etcd.sh\nmain()') },
+      "first line of etcd.sh: got '#!/bin/sh', expected '#!/bin/bash'",
+    ],
+    [
+      'what it sources sources something itself',
+      {
+        'etcd.sh': '#!/bin/bash\nsource "$(dirname "$0")/tools.sh"\n',
+        'snapshot.sh': SCRIPT.replace('main()', '. ./etcd.sh\nmain()'),
+      },
+      'what etcd.sh sources: got tools.sh, expected nothing; source it in snapshot.sh itself',
+    ],
+    [
       'SSM would replace something in the script',
       { 'snapshot.sh': `${SCRIPT}echo '{{ global:DATE }}'\n` },
       "line 8 of contract.sh + snapshot.sh: got 'echo '{{ global:DATE }}'', expected no '{{', which SSM would replace",
@@ -130,6 +153,47 @@ describe('a script document', () => {
       '',
       'echo "${#SSM_BackupId}" # beside code',
     ]);
+  });
+
+  test('is all files that the script sources, in that order, then the script, each behind one #!/bin/bash', () => {
+    write({
+      'contract.sh': `${CONTRACT}one() {\n  :\n}\n`,
+      'etcd.sh': '#!/bin/bash\ntwo() {\n  one\n}\n',
+      'snapshot.sh': SCRIPT.replace('main()', 'source "$(dirname "${BASH_SOURCE[0]}")/etcd.sh"\nmain()').replace(
+        'echo',
+        'two; echo',
+      ),
+    });
+    expect(scriptLines('snapshot', scriptDir).filter((line) => line !== '')).toEqual([
+      '#!/bin/bash',
+      'set -Eeuo pipefail',
+      'one() {',
+      ':',
+      '}',
+      'two() {',
+      'one',
+      '}',
+      'main() {',
+      'two; echo "$SSM_BackupId"',
+      '}',
+      'main',
+    ]);
+  });
+
+  test('leaves functions out that nothing names which runs, also when one such names another', () => {
+    write({
+      'contract.sh': `${CONTRACT}used() {\n  :\n}\nby_trap() (\n  :\n)\nunused() {\n  used_by_unused\n}\nused_by_unused() {\n  unused\n}\ntrap by_trap EXIT\n`,
+      'snapshot.sh': SCRIPT.replace('echo', 'used; echo'),
+    });
+    const lines = scriptLines('snapshot', scriptDir);
+    expect(lines.filter((line) => line.includes('used') || line.includes('by_trap'))).toEqual([
+      'used() {',
+      'by_trap() (',
+      'trap by_trap EXIT',
+      'used; echo "$SSM_BackupId"',
+    ]);
+    // Behind the 16 lines of the contract.
+    expect(lines.indexOf('main() {')).toBe(16);
   });
 
   test('counts what a call may pass towards the 64 KB', () => {

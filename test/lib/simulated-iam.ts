@@ -16,6 +16,7 @@ const PSEUDO: Readonly<Record<string, string>> = {
 };
 
 const ARN_OF_TYPE: Readonly<Record<string, (logicalId: string) => string>> = {
+  'AWS::Events::Rule': (id) => `arn:aws:events:${REGION}:${ACCOUNT}:rule/${id}`,
   'AWS::IAM::Role': (id) => `arn:aws:iam::${ACCOUNT}:role/${id}`,
   'AWS::KMS::Key': (id) => `arn:aws:kms:${REGION}:${ACCOUNT}:key/${id}`,
   'AWS::Lambda::Function': (id) => `arn:aws:lambda:${REGION}:${ACCOUNT}:function:${id}`,

@@ -1,4 +1,4 @@
-import { exampleTemplate, resourcesOfType, theFunction, theResource } from './example-stack';
+import { exampleTemplate, resourcesOfType, theFunction } from './example-stack';
 import { bucketPolicy, deployed, keyPolicy, policiesOf, roleArn, simulate } from './simulated-iam';
 
 const template = exampleTemplate({ acknowledgedTimelines: ['20261120T140000Z', '20261121T030000Z'] });
@@ -206,8 +206,9 @@ describe('the verify function', () => {
 });
 
 describe('the rule', () => {
-  const { Properties: rule } = theResource(template, 'AWS::Events::Rule');
-  const [ruleId = ''] = resourcesOfType(template, 'AWS::Events::Rule')[0] ?? [];
+  const found = resourcesOfType(template, 'AWS::Events::Rule').find(([id]) => id.startsWith('Verify'));
+  const ruleId = found?.[0] ?? '';
+  const rule = found?.[1].Properties ?? {};
 
   test('is for objects that were created under snapshots/ of this bucket', () => {
     expect(deployed(template, rule['EventPattern'])).toEqual({
@@ -238,15 +239,19 @@ describe('the rule', () => {
 
   test('is all that may start it, and all of EventBridge that may write to its queue', () => {
     const arn = { 'Fn::GetAtt': [ruleId, 'Arn'] };
-    expect(resourcesOfType(template, 'AWS::Lambda::Permission').map(([, { Properties }]) => Properties)).toEqual([
+    const ofVerify = (type: string) =>
+      resourcesOfType(template, type)
+        .filter(([id]) => id.startsWith('Verify'))
+        .map(([, { Properties }]) => Properties);
+    expect(ofVerify('AWS::Lambda::Permission')).toEqual([
       expect.objectContaining({
         Action: 'lambda:InvokeFunction',
         Principal: 'events.amazonaws.com',
         SourceArn: arn,
       }),
     ]);
-    const letIn = resourcesOfType(template, 'AWS::SQS::QueuePolicy').flatMap(([, { Properties }]) =>
-      (Properties['PolicyDocument'] as { Statement: { Effect: string }[] }).Statement.filter(
+    const letIn = ofVerify('AWS::SQS::QueuePolicy').flatMap((properties) =>
+      (properties['PolicyDocument'] as { Statement: { Effect: string }[] }).Statement.filter(
         ({ Effect }) => Effect === 'Allow',
       ),
     );

@@ -40,7 +40,7 @@ beforeAll(async () => {
     requestChecksumCalculation: 'WHEN_REQUIRED',
   });
   await s3.send(new CreateBucketCommand({ Bucket: BUCKET }));
-  cluster = await startControlPlane({ name: 'upload', members: 1, etcd: '3.6' });
+  cluster = await startControlPlane({ name: 'upload', members: 1, etcd: '3.6', etcdutlInImage: false });
   node = cluster.nodes[0] as LabNode;
   await node.forward(Number(new URL(minio.url).port));
 });

@@ -1,0 +1,209 @@
+import { DeleteObjectCommand, PutObjectCommand, type S3Client } from '@aws-sdk/client-s3';
+import { createHash } from 'node:crypto';
+import { existsSync, lstatSync, readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { s3Client } from '../../lab/aws/s3';
+import type { Execution } from '../../lab/aws/aws';
+import type { LabNode } from '../../lab/nodes/lab-node';
+import { loadData } from '../../lab/nodes/load';
+import {
+  backUp,
+  compare,
+  contentsAt,
+  lookBefore,
+  output,
+  type Proven,
+  revisionOf,
+  startRestore,
+  strike,
+} from '../../lab/restores';
+import { type Lab, startLab } from '../../lab/start-lab';
+
+// The whole machine, from the synthesized definition, on three real nodes. All of sizes, versions and disasters: npm run matrix.
+
+let lab: Lab;
+let s3: S3Client;
+let proven: Proven;
+
+const nodes = (): readonly LabNode[] => lab.controlPlane.nodes;
+const bucket = (): string => output(lab, 'BucketName');
+
+/** Every file below these directories of all nodes with its mode, owner, times and bytes. */
+function fingerprint(...directories: string[]): string {
+  const lines: string[] = [];
+  const walk = (path: string): void => {
+    const stat = lstatSync(path);
+    const bytes = stat.isFile() ? createHash('sha256').update(readFileSync(path)).digest('hex') : '';
+    lines.push(
+      `${path} ${stat.mode.toString(8)} ${String(stat.uid)}:${String(stat.gid)} ${stat.isFile() ? String(stat.mtimeMs) : ''} ${bytes}`,
+    );
+    if (stat.isDirectory()) for (const entry of readdirSync(path).sort()) walk(join(path, entry));
+  };
+  for (const node of nodes())
+    for (const directory of directories) if (existsSync(node.path(directory))) walk(node.path(directory));
+  return lines.join('\n');
+}
+
+async function clusterId(): Promise<string> {
+  return String(
+    /"cluster_id":(\d+)/.exec(await (nodes()[0] as LabNode).etcdctl(['endpoint', 'status', '-w', 'json']))?.[1],
+  );
+}
+
+/** What must be the same again after a restore that was undone. */
+async function oldState(): Promise<{ manifests: string; clusterId: string; revision: number; contents: string }> {
+  const [first] = nodes() as [LabNode];
+  const revision = await revisionOf(first);
+  return {
+    manifests: fingerprint('/etc/kubernetes'),
+    clusterId: await clusterId(),
+    revision,
+    contents: await contentsAt(first, revision),
+  };
+}
+
+async function expectOldState(before: Awaited<ReturnType<typeof oldState>>): Promise<void> {
+  await lab.controlPlane.waitHealthy();
+  await lab.controlPlane.waitApiReady();
+  expect(fingerprint('/etc/kubernetes')).toBe(before.manifests);
+  expect(await clusterId()).toBe(before.clusterId);
+  for (const node of nodes()) {
+    expect(await contentsAt(node, before.revision)).toBe(before.contents);
+    expect(readdirSync(node.path('/var/lib/etcd')).filter((name) => name.startsWith('.restore-'))).toEqual([]);
+    expect(existsSync(node.path('/var/lib/etcd-backup/restore/journal'))).toBe(false);
+  }
+}
+
+function visited(execution: Execution): string[] {
+  return execution.visits.map(({ name }) => name).filter((name) => !name.endsWith('?'));
+}
+
+beforeAll(async () => {
+  lab = await startLab({
+    name: 'restore',
+    cdkOut: process.env['CDK_OUT'] as string,
+    members: 3,
+    etcd: '3.6',
+    apiServer: true,
+    aws: { lambda: { retryDelaysMs: [200, 200] }, ssm: { deliverySecondMs: 100 }, states: { waitFactor: 0.1 } },
+  });
+  s3 = s3Client(lab.aws.endpoints.s3, lab.aws.credentials, lab.aws.region);
+  await loadData(lab.controlPlane, { sizeBytes: 5_000_000 });
+  proven = await backUp(lab);
+});
+
+afterAll(async () => {
+  s3.destroy();
+  await lab.down();
+});
+
+test('{} shows the plan, changes no byte on any node and makes no URL', async () => {
+  const directories = ['/etc/kubernetes', '/var/lib/etcd-backup'];
+  const before = fingerprint(...directories);
+  const names = nodes().map((node) => readdirSync(node.path('/var/lib/etcd')));
+  for (const machine of ['PlanMachineArn', 'RestoreMachineArn']) {
+    const execution = lab.aws.startExecution(output(lab, machine), {});
+    const { status, output: plan } = await execution.result;
+    expect([status, plan]).toEqual([
+      'SUCCEEDED',
+      expect.objectContaining({ canBeRestored: true, refusals: [], cluster: 'lab' }),
+    ]);
+    expect(JSON.stringify(plan)).toContain(proven.backupId);
+    expect(JSON.stringify(plan).length).toBeLessThan(20_000);
+    expect(visited(execution)).toEqual(['ChooseSnapshot', 'Inspect', 'PlanOnly']);
+    expect(JSON.stringify(execution.visits)).not.toContain('X-Amz-');
+  }
+  expect(fingerprint(...directories)).toBe(before);
+  expect(nodes().map((node) => readdirSync(node.path('/var/lib/etcd')))).toEqual(names);
+});
+
+test('what a planner may start refuses to restore', async () => {
+  const { status, cause } = await lab.aws.startExecution(output(lab, 'PlanMachineArn'), { confirm: 'lab' }).result;
+  expect([status, cause]).toEqual(['FAILED', expect.stringMatching(/confirm/)]);
+});
+
+test('every problem of an input is said at once, with an example of what is accepted', async () => {
+  const { status, error, cause } = await startRestore(lab, { confirm: 'other', snapshot: 'yesterday', forse: true })
+    .result;
+  expect([status, error]).toEqual(['FAILED', 'RestoreRequestError']);
+  for (const word of ['confirm', 'snapshot', 'forse', 'newest before']) expect(cause).toContain(word);
+});
+
+test('all data gone: every key of the backup is back and nothing else, whatever lies over it in the bucket', async () => {
+  const seen = await lookBefore(lab);
+  // A later version that nobody signed, and a delete marker over the receipt.
+  const key = proven.receipt.key;
+  const later = await s3.send(new PutObjectCommand({ Bucket: bucket(), Key: key, Body: 'not a snapshot' }));
+  const receipt = `receipts/${proven.backupId}.json`;
+  const marker = await s3.send(new DeleteObjectCommand({ Bucket: bucket(), Key: receipt }));
+  await strike(lab, 'all data gone');
+  const execution = startRestore(lab, { confirm: 'lab', requestedBy: 'the test', reason: 'all data gone' });
+  const { status, output: summary, cause } = await execution.result;
+  expect([status, cause]).toEqual(['SUCCEEDED', undefined]);
+  expect(summary).toMatchObject({ result: 'Restored', snapshot: { backupId: proven.backupId } });
+  const found = await compare(lab, { execution, expected: proven, seen, laterKey: 'gone' });
+  expect(found.watchesCut).toBe(3);
+  for (const version of [
+    { Key: key, VersionId: later.VersionId },
+    { Key: receipt, VersionId: marker.VersionId },
+  ]) {
+    await s3.send(new DeleteObjectCommand({ Bucket: bucket(), ...version, BypassGovernanceRetention: true }));
+  }
+});
+
+test('quorum lost, from the survivor: what was written after the backup is there as well', async () => {
+  proven = await backUp(lab, 'for the survivor');
+  const seen = await lookBefore(lab);
+  await strike(lab, 'quorum lost');
+  const execution = startRestore(lab, { confirm: 'lab', from: 'survivor' });
+  const { status, cause } = await execution.result;
+  expect([status, cause]).toEqual(['SUCCEEDED', undefined]);
+  const { snapshot } = execution.visits.findLast(({ name }) => name === 'CheckEtcd')?.output as {
+    snapshot: { revision: number };
+  };
+  expect(snapshot.revision).toBeGreaterThan(proven.revision);
+  const expected = {
+    revision: snapshot.revision,
+    // The survivor's own old data is kept, but not served any more: what the three agree on is held against each other.
+    contents: await contentsAt(nodes()[0] as LabNode, snapshot.revision + bumpOf(execution)),
+  };
+  await compare(lab, { execution, expected, seen, laterKey: 'there' });
+});
+
+function bumpOf(execution: Execution): number {
+  return (execution.visits.findLast(({ name }) => name === 'CheckEtcd')?.output as { bump: number }).bump;
+}
+
+test('a node that cannot swap: every node is put back as it was, and evidence is kept', async () => {
+  proven = await backUp(lab, 'before a failure');
+  const before = await oldState();
+  const execution = startRestore(lab, { confirm: 'lab' });
+  await execution.entered('SwapData');
+  const [, second] = nodes() as [LabNode, LabNode, LabNode];
+  // As somebody with a shell on the node does it.
+  await second.must(['sh', '-c', 'rm -rf /var/lib/etcd/.restore-*']);
+  const { status, error, cause } = await execution.result;
+  expect([status, error]).toEqual(['FAILED', expect.any(String)]);
+  expect(cause).toContain(second.name);
+  expect(visited(execution).slice(-5)).toEqual([
+    'RollBack',
+    'CheckRolledBack',
+    'CleanUp',
+    'GatherEvidence',
+    'RestoreFailed',
+  ]);
+  await expectOldState(before);
+});
+
+test('an execution that is stopped from outside is noticed, and its undo can be started alone', async () => {
+  const before = await oldState();
+  const execution = startRestore(lab, { confirm: 'lab' });
+  const { restoreId } = (await execution.entered('StartEtcd')).input as { restoreId: string };
+  lab.aws.stopExecution(execution.executionArn);
+  expect((await execution.result).status).toBe('ABORTED');
+  const second = startRestore(lab, { rollback: restoreId });
+  const { status, cause } = await second.result;
+  expect([status, cause]).toEqual(['SUCCEEDED', undefined]);
+  expect(visited(second)).toContain('RollBack');
+  await expectOldState(before);
+});

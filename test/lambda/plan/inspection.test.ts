@@ -1,0 +1,58 @@
+import { readInspection } from '../../../lambda/shared/inspection';
+import { inspection } from './situation';
+
+const line = (change: object) => `${JSON.stringify({ ...inspection(1), ...change })}\n`;
+
+test('what a healthy node prints is read', () => {
+  expect(readInspection(line({}))).toEqual(inspection(1));
+});
+
+test('a node without etcd, as it comes from a template, is read', () => {
+  const etcd = {
+    ...inspection(1).etcd,
+    manifest: 'missing',
+    version: null,
+    running: false,
+    memberName: '',
+    dataDir: '',
+    hostDataDir: '',
+    quotaBytes: 0,
+    initialCluster: [],
+    peerUrls: [],
+    clientUrls: [],
+    image: null,
+    member: null,
+  };
+  expect(readInspection(line({ etcd, disk: { size: 0, available: 0 } })).etcd.manifest).toBe('missing');
+});
+
+test.each<[string, object, string]>([
+  [
+    'an id that is a number',
+    { etcd: { ...inspection(1).etcd, member: { ...inspection(1).etcd.member, clusterId: 1 } } },
+    'etcd.member.clusterId: got 1',
+  ],
+  [
+    'an index that would lose digits',
+    { etcd: { ...inspection(1).etcd, member: { ...inspection(1).etcd.member, raftAppliedIndex: 1 } } },
+    'raftAppliedIndex: got 1, expected a decimal number in quotes',
+  ],
+  [
+    'a name with a line break',
+    { hostname: 'a\nb' },
+    'hostname: got "a\\nb", expected up to 253 printable ASCII characters',
+  ],
+  ['a tool that is no hash', { tools: [{ ...inspection(1).tools[0], sha256: 'x' }] }, 'tools.0.sha256'],
+  [
+    'more peers than anybody asked for',
+    { peers: Array.from({ length: 101 }, () => ({ url: 'https://a:2380', answers: true })) },
+    'a list of at most 100',
+  ],
+  [
+    'a restore that is no id',
+    { journal: { restoreId: '../x', phase: 'stop', served: false } },
+    'journal.restoreId: got "../x"',
+  ],
+])('%s is refused', (_, change, message) => {
+  expect(() => readInspection(line(change))).toThrow(message);
+});

@@ -1,0 +1,458 @@
+import { plan } from '../../../lambda/plan/plan';
+import { executionOf, nodeOf, PlanCloud } from './cloud';
+import { liveMember } from './situation';
+
+let cloud: PlanCloud;
+beforeEach(async () => {
+  cloud = new PlanCloud();
+  await cloud.verified('20261120T140000Z');
+});
+afterEach(() => {
+  cloud.world.remove();
+});
+
+const ID = '20261120T140000Z';
+const RESTORE = '20261120T143000Z';
+const withoutQuorum = liveMember({ linearizable: false, leaderId: '0', alarms: null, revision: 123_600 });
+const stopped = (number: number) => ({ etcd: { ...nodeOf(number).etcd, running: false, member: null } });
+
+describe('{}', () => {
+  test('shows the plan, in which the exact input to confirm with stands', async () => {
+    const state = await cloud.plan({}, 'plan');
+    expect(state).toMatchObject({
+      mode: 'plan',
+      highestRevision: 123_500,
+      clusterIdsBefore: ['cdf818194e3a8c32', 'c1'],
+      survivor: { instanceId: 'i-1', revision: 123_500 },
+      step: { name: 'Inspect', done: true, ok: true },
+    });
+    expect(state.plan).toMatchObject({
+      summary: `would restore backup ${ID}, 1 h 0 min old, on 3 of 3 running nodes of lab; nothing speaks against it`,
+      canBeRestored: true,
+      refusals: [],
+      backup: {
+        id: ID,
+        age: '1 h 0 min',
+        isNewest: true,
+        revision: 123_456,
+        verified: expect.stringContaining('by verify version 7') as string,
+      },
+      lost: { revisions: 44 },
+      contents: { objects: 9876, kinds: { pods: 300 } },
+      durations: { lastRestore: null, lastDrill: null },
+      next: { toRestoreThis: `{"confirm":"lab","snapshot":"${ID}","requestedBy":"your name","reason":"why"}` },
+    });
+  });
+
+  test('runs nothing on a node but the document that reads, once on each', async () => {
+    await cloud.plan({}, 'plan');
+    expect(cloud.sent.map(({ instanceId, comment }) => `${instanceId} ${comment}`).sort()).toEqual(
+      ['i-1', 'i-2', 'i-3'].map((instanceId) => `${instanceId} 20261120T150000Z Inspect`),
+    );
+    expect(cloud.sent[0]?.parameters).toEqual({ ClusterName: ['lab'], Peers: [''] });
+  });
+
+  test('is kept as a record, and as nothing that begins a timeline', async () => {
+    const { plan: shown } = await cloud.plan({}, 'plan');
+    expect(cloud.written).toEqual(['restores/20261120T150000Z/plan.json']);
+    const stored = cloud.world.stored.find(({ key }) => key === 'restores/20261120T150000Z/plan.json');
+    expect(JSON.parse(String(stored?.bytes))).toMatchObject({ schema: 1, cluster: 'lab', mode: 'plan', plan: shown });
+    // The same state once more, as after a time-out.
+    expect(await cloud.plan({}, 'plan')).toMatchObject({ mode: 'plan', snapshot: { backupId: ID } });
+  });
+
+  test('asks nobody whether another restore runs', async () => {
+    cloud.running.unshift({ executionArn: executionOf('older'), startDate: new Date(0), input: '{"confirm":"lab"}' });
+    expect((await cloud.plan({})).mode).toBe('plan');
+  });
+
+  test('shows what would be refused, with the field that forces it', async () => {
+    cloud.node(2, { apiServer: { ...nodeOf(2).apiServer, version: 'v1.34.0' } });
+    const { plan: shown } = await cloud.plan({});
+    expect(shown).toMatchObject({
+      canBeRestored: false,
+      summary: expect.stringContaining('it would be refused: kubernetes-version') as string,
+      refusals: [{ name: 'kubernetes-version', force: '"forceKubernetesVersion":true' }],
+      next: {
+        toRestoreThis: `{"confirm":"lab","snapshot":"${ID}","forceKubernetesVersion":true,"requestedBy":"your name","reason":"why"}`,
+      },
+    });
+  });
+
+  test('gives no input to confirm with where something cannot be forced', async () => {
+    cloud.node(2, { kubelet: { installed: false, active: false, version: null } });
+    const next = (await cloud.plan({})).plan?.['next'];
+    expect(next).toMatchObject({ correct: expect.stringContaining('refusals') as string });
+    expect(next).not.toHaveProperty('toRestoreThis');
+  });
+
+  test('an older backup is held against the newest', async () => {
+    const { backup, verified } = { backup: '20261120T144500Z', verified: cloud.world.receipt(ID) };
+    cloud.world.reader = () => ({
+      ...FACTS,
+      revision: 123_480,
+      inventory: {
+        ...FACTS.inventory,
+        objects: 9900,
+        kinds: [{ kind: 'pods', objects: 324, bytes: 1, namespaces: [] }],
+        nodes: ['cp1', 'cp2', 'cp3', 'worker9'],
+      },
+    });
+    await cloud.verified(backup, { result: { revision: 123_480, liveRevision: 123_490 } });
+    const { plan: shown } = await cloud.plan({ snapshot: ID });
+    expect(verified.snapshot.revision).toBe(123_456);
+    expect(shown).toMatchObject({
+      backup: { id: ID, isNewest: false, newest: backup },
+      contents: { againstNewest: { objects: 24, kinds: ['pods: 300 here, 324 there'] } },
+    });
+  });
+
+  test('names the nodes of Kubernetes that are gone, and those that joined since', async () => {
+    const nodes = (names: string[]) => () => ({ ...FACTS, inventory: { ...FACTS.inventory, nodes: names } });
+    cloud.world.reader = nodes(['cp1', 'cp2', 'cp3', 'worker1']);
+    await cloud.verified('20261120T144000Z');
+    cloud.world.reader = nodes(['cp1', 'cp2', 'cp3', 'worker2']);
+    await cloud.verified('20261120T145000Z');
+    const { plan: shown } = await cloud.plan({ snapshot: '20261120T144000Z' });
+    expect(shown?.['kubernetesNodes']).toEqual({ inBackup: 4, gone: ['worker1'], joinedAfterTheBackup: ['worker2'] });
+  });
+
+  test('says nothing of nodes that are gone where kubelets have names of their own', async () => {
+    cloud.world.reader = () => ({ ...FACTS, inventory: { ...FACTS.inventory, nodes: ['one', 'two'] } });
+    await cloud.verified('20261120T144000Z');
+    expect((await cloud.plan({})).plan?.['kubernetesNodes']).toMatchObject({ inBackup: 2, gone: null });
+  });
+
+  test('says how long the last restore and the last drill took', async () => {
+    const put = (key: string, record: unknown) => cloud.world.put(key, Buffer.from(JSON.stringify(record)), {});
+    put('restores/20261120T130000Z.json', { seconds: { Preflight: 20 }, downtimeSeconds: 9.5, revisionAfter: 100_000 });
+    put('drills/20261119T030000Z.json', { seconds: { total: 31 } });
+    await cloud.verified('20261120T144000Z');
+    expect((await cloud.plan({})).plan?.['durations']).toEqual({
+      lastRestore: { restoreId: '20261120T130000Z', downtimeSeconds: 9.5, seconds: { Preflight: 20 } },
+      lastDrill: { drill: '20261119T030000Z', seconds: { total: 31 } },
+    });
+  });
+
+  test('is at most 20 KB, however much there is to say', async () => {
+    const problems = Array.from({ length: 20 }, (_, index) => `problem ${String(index)} ${'x'.repeat(1900)}`);
+    for (const number of [1, 2, 3]) {
+      cloud.node(number, {
+        problems,
+        data: {
+          ...nodeOf(1).data,
+          kept: Array.from(
+            { length: 100 },
+            (_, index) => `202611${String(10 + (index % 10))}T0000${String(10 + (index % 40))}Z`,
+          ),
+        },
+      });
+    }
+    const { plan: shown } = await cloud.plan({});
+    expect(Buffer.byteLength(JSON.stringify(shown))).toBeLessThanOrEqual(20_000);
+    expect(shown).toMatchObject({ canBeRestored: false, backup: { id: ID } });
+  });
+});
+
+describe('with confirm', () => {
+  test('the state has what a restore needs', async () => {
+    const state = await cloud.plan({ confirm: 'lab', reason: 'a test' });
+    expect(state).toMatchObject({ mode: 'restore', snapshot: { backupId: ID }, rollbackId: null, failure: null });
+    expect(
+      state.nodes.map(({ instanceId, memberName, peerUrls }) => `${instanceId} ${memberName} ${peerUrls}`),
+    ).toEqual(['i-1 cp1 https://10.0.0.1:2380', 'i-2 cp2 https://10.0.0.2:2380', 'i-3 cp3 https://10.0.0.3:2380']);
+  });
+
+  test('every refusal is said at once, and the plan is kept', async () => {
+    cloud.node(1, { zstd: false });
+    cloud.node(2, { apiServer: { ...nodeOf(2).apiServer, version: 'v1.34.0' } });
+    cloud.answers.set('i-3', { kind: 'unknown' });
+    const refused = cloud.plan({ confirm: 'lab' });
+    await expect(refused).rejects.toMatchObject({ name: 'RestoreRefusedError' });
+    await expect(refused).rejects.toThrow(
+      /^refused for 3 reasons: unreachable-node: i-3 .*no-zstd: i-1 .*kubernetes-version: i-2 .*restores\/20261120T150000Z\/plan.json; correct each, or force what can be forced with "forceKubernetesVersion":true/,
+    );
+    expect(cloud.written).toEqual(['restores/20261120T150000Z/plan.json']);
+  });
+
+  test('what is forced is a warning in the state, and stands in the request', async () => {
+    cloud.node(2, { apiServer: { ...nodeOf(2).apiServer, version: 'v1.34.0' } });
+    const state = await cloud.plan({ confirm: 'lab', forceKubernetesVersion: true });
+    expect(state.request.forced).toEqual(['kubernetes-version']);
+    expect(state.warnings).toContainEqual(expect.stringContaining('forced (kubernetes-version): i-2 (cp2)'));
+  });
+
+  test('the survivor that knows most is the source, and has no snapshot yet', async () => {
+    cloud.node(1, { etcd: { ...nodeOf(1).etcd, member: withoutQuorum } });
+    cloud.node(2, stopped(2));
+    cloud.node(3, stopped(3));
+    const state = await cloud.plan({ confirm: 'lab', from: 'survivor' });
+    expect(state).toMatchObject({
+      snapshot: null,
+      survivor: { instanceId: 'i-1', revision: 123_600 },
+      highestRevision: 123_600,
+    });
+    expect(state.plan).toMatchObject({
+      summary: expect.stringContaining('restores what the member cp1 has, at revision 123600') as string,
+      backup: null,
+      next: { toRestoreThis: '{"confirm":"lab","from":"survivor","requestedBy":"your name","reason":"why"}' },
+    });
+  });
+
+  test('the plan of a backup shows what a survivor has beyond it', async () => {
+    cloud.node(1, { etcd: { ...nodeOf(1).etcd, member: withoutQuorum } });
+    cloud.node(2, stopped(2));
+    cloud.node(3, stopped(3));
+    cloud.world.put(`tools/3.6.5/amd64/${'d'.repeat(64)}/etcdutl`, Buffer.from('tool'), {});
+    const { plan: shown } = await cloud.plan({});
+    expect(shown).toMatchObject({
+      lost: { revisions: 144 },
+      survivors: [
+        {
+          member: 'cp1',
+          revision: 123_600,
+          quorum: false,
+          wouldLose: expect.stringContaining(`it has 144 more than backup ${ID}`) as string,
+        },
+      ],
+      next: {
+        toRestoreFromTheSurvivor: '{"confirm":"lab","from":"survivor","requestedBy":"your name","reason":"why"}',
+      },
+    });
+  });
+
+  test('a receipt that is gone between the two states ends it', async () => {
+    const state = await cloud.choose({ confirm: 'lab' });
+    cloud.world.stored.splice(
+      cloud.world.stored.findIndex(({ key }) => key === `receipts/${ID}.json`),
+      1,
+    );
+    await expect(cloud.inspect(state)).rejects.toThrow('its receipt was there a moment ago');
+  });
+});
+
+describe('one at a time', () => {
+  const beside = (startDate: string, input: string) =>
+    cloud.running.push({ executionArn: executionOf('beside'), startDate: new Date(startDate), input });
+
+  test.each(['{"confirm":"lab"}', '{"rollback":"20261120T143000Z"}', 'no JSON'])(
+    'an older execution with %s goes first',
+    async (input) => {
+      beside('2026-11-20T14:59:59Z', input);
+      const refused = cloud.choose({ confirm: 'lab' });
+      await expect(refused).rejects.toMatchObject({ name: 'RestoreRefusedError' });
+      await expect(refused).rejects.toThrow(
+        `another restore is under way: ${executionOf('beside')}, which runs since 2026-11-20T14:59:59.000Z`,
+      );
+      await expect(cloud.choose({ rollback: RESTORE })).rejects.toThrow('another restore is under way');
+    },
+  );
+
+  test('an older plan and a younger restore do not count', async () => {
+    beside('2026-11-20T14:59:59Z', '{}');
+    beside('2026-11-20T15:00:01Z', '{"confirm":"lab"}');
+    expect((await cloud.choose({ confirm: 'lab' })).mode).toBe('restore');
+  });
+
+  test('of two that began in the same moment exactly one goes on', async () => {
+    beside('2026-11-20T15:00:00Z', '{"confirm":"lab"}');
+    await expect(cloud.choose({ confirm: 'lab' })).rejects.toThrow('another restore is under way');
+    cloud.running[1] = { ...cloud.running[1], executionArn: executionOf('zzz') } as (typeof cloud.running)[number];
+    expect((await cloud.choose({ confirm: 'lab' })).mode).toBe('restore');
+  });
+
+  test('one that Step Functions did not list at first is seen before any node is asked', async () => {
+    const state = await cloud.choose({ confirm: 'lab' });
+    beside('2026-11-20T14:59:59Z', '{"confirm":"lab"}');
+    await expect(cloud.inspect(state)).rejects.toThrow('another restore is under way');
+    expect(cloud.sent).toEqual([]);
+  });
+
+  test('one that is not listed itself lets every other go first', async () => {
+    cloud.running.shift();
+    beside('2026-11-20T15:00:01Z', '{"confirm":"lab"}');
+    await expect(cloud.choose({ confirm: 'lab' })).rejects.toThrow('another restore is under way');
+  });
+});
+
+describe('{"rollback": …}', () => {
+  const journal = (served: boolean) => ({ restoreId: RESTORE, phase: 'preflight', served, stopped: true });
+
+  test('undoes at once what has not ended, on every node, also one that does not answer', async () => {
+    cloud.node(1, { journal: journal(false), etcd: { ...nodeOf(1).etcd, manifest: 'aside' } });
+    cloud.answers.set('i-3', { kind: 'silent' });
+    const state = await cloud.plan({ rollback: RESTORE });
+    expect(state).toMatchObject({ mode: 'rollback', rollbackId: RESTORE, served: false, snapshot: null });
+    expect(state.nodes.map(({ instanceId, memberName }) => `${instanceId} ${memberName}`)).toEqual([
+      'i-1 cp1',
+      'i-2 cp2',
+      'i-3 i-3',
+    ]);
+    expect(state.plan).toMatchObject({ result: 'RollBack', rollback: RESTORE });
+  });
+
+  test('needs nothing of the bucket for that', async () => {
+    cloud.node(2, { journal: journal(false) });
+    cloud.world.s3Mock.reset();
+    cloud.world.kmsDown = true;
+    expect((await cloud.plan({ rollback: RESTORE })).mode).toBe('rollback');
+  });
+
+  test('puts nothing back where the restored data was served', async () => {
+    cloud.node(1, { journal: journal(false) });
+    cloud.node(2, { journal: journal(true) });
+    const state = await cloud.plan({ rollback: RESTORE });
+    expect(state).toMatchObject({ mode: 'rollback', served: true });
+    expect(state.plan?.['summary']).toContain('everything is started on the restored data');
+  });
+
+  test("another restore's journal is not undone by it", async () => {
+    cloud.node(1, { journal: { ...journal(false), restoreId: '20261119T000000Z' } });
+    await expect(cloud.plan({ rollback: RESTORE })).rejects.toThrow(
+      `restore ${RESTORE} is not under way on any node, and no verified backup holds what was there before it`,
+    );
+  });
+
+  describe('of a restore that has ended', () => {
+    const before = '20261120T143100Z';
+    beforeEach(async () => {
+      cloud.world.put(
+        `restores/${RESTORE}.json`,
+        Buffer.from(JSON.stringify({ revisionAfter: 100_000, keptBackupId: before })),
+        {},
+      );
+      await cloud.verified(before, { trigger: { kind: 'pre-restore', restoreId: RESTORE } });
+      cloud.now = new Date('2026-11-20T15:00:05Z');
+    });
+
+    test('is the plan of its pre-restore backup', async () => {
+      const state = await cloud.plan({ rollback: RESTORE });
+      expect(state).toMatchObject({ mode: 'plan', rollbackId: null, snapshot: { backupId: before } });
+      expect(state.plan).toMatchObject({
+        wayBackOf: RESTORE,
+        backup: { id: before, kind: 'pre-restore' },
+        next: { toRestoreThis: `{"confirm":"lab","rollback":"${RESTORE}","requestedBy":"your name","reason":"why"}` },
+      });
+    });
+
+    test('with confirm is its restore', async () => {
+      const state = await cloud.plan({ rollback: RESTORE, confirm: 'lab' });
+      expect(state).toMatchObject({ mode: 'restore', rollbackId: null, snapshot: { backupId: before } });
+    });
+
+    test("another restore's pre-restore backup is not taken for it", async () => {
+      await expect(cloud.plan({ rollback: '20261120T143050Z' })).rejects.toThrow(
+        'no verified backup holds what was there before it',
+      );
+    });
+  });
+});
+
+describe('nodes that do not say what they are', () => {
+  const problem = async () => {
+    const refusals = (await cloud.plan({})).plan?.['refusals'] as { name: string; sentence: string }[];
+    expect(refusals.map(({ name }) => name)).toEqual(['unreachable-node']);
+    return refusals[0]?.sentence;
+  };
+
+  test('an agent that takes no command is tried twice', async () => {
+    cloud.answers.set('i-2', { kind: 'silent' });
+    expect(await problem()).toMatch(
+      /^i-2 does not answer: command command-i-2-\d is Pending after \d+ s, .*stop the instance in EC2/,
+    );
+    expect(cloud.sent.filter(({ instanceId }) => instanceId === 'i-2')).toHaveLength(2);
+  });
+
+  test('an instance that SSM does not know', async () => {
+    cloud.agents.delete('i-2');
+    expect(await problem()).toContain('i-2 is not registered with SSM');
+  });
+
+  test('an agent that is too old', async () => {
+    cloud.agents.set('i-2', '3.3.100.0');
+    expect(await problem()).toContain('i-2 has SSM agent 3.3.100.0, expected 3.3.2746.0 or newer');
+  });
+
+  test('an SSM that answers nothing', async () => {
+    cloud.answers.set('i-2', { kind: 'throttled' });
+    expect(await problem()).toContain('ssm:SendCommand of Inspect-1A2B to i-2: got InternalServerError');
+  });
+
+  test('a script that refused', async () => {
+    cloud.answers.set('i-2', {
+      kind: 'refuses',
+      stdout: '{"ok":false,"code":14,"error":"missing-command","message":"no curl"}',
+    });
+    expect(await problem()).toContain('i-2 could not be looked at (missing-command): no curl');
+  });
+
+  test('a script that was killed', async () => {
+    cloud.answers.set('i-2', { kind: 'refuses', stdout: '', stderr: 'Killed' });
+    expect(await problem()).toContain("exit status 11, stderr 'Killed'");
+  });
+
+  test('a result line of another version', async () => {
+    cloud.answers.set('i-2', { kind: 'says', stdout: '{"ok":true}' });
+    expect(await problem()).toContain('hostname: got nothing, expected up to 253 printable ASCII characters');
+  });
+});
+
+describe('instances that are gone', () => {
+  beforeEach(() => {
+    for (const number of [1, 2]) {
+      cloud.node(number, {
+        etcd: { ...nodeOf(number).etcd, member: liveMember({ revision: 123_500, members: MEMBERS }) },
+      });
+    }
+  });
+
+  const refusals = async () =>
+    ((await cloud.plan({})).plan?.['refusals'] as { name: string }[]).map(({ name }) => name);
+  const third = () =>
+    cloud.instances[2] as { State: { Name: string }; PrivateIpAddress?: string | undefined; PrivateDnsName?: string };
+
+  test('one that is stopped is found by its tags, and its member is left out; the others knocked at its door', async () => {
+    third().State.Name = 'stopped';
+    expect(await refusals()).toEqual([]);
+    expect(cloud.sent.every(({ parameters }) => parameters['Peers']?.[0] === 'https://10.0.0.3:2380')).toBe(true);
+  });
+
+  test('one that is terminated has no address any more', async () => {
+    third().State.Name = 'terminated';
+    delete third().PrivateIpAddress;
+    delete third().PrivateDnsName;
+    expect(await refusals()).toEqual([]);
+  });
+
+  test('one that EC2 has forgotten is known from the announcement that the receipt names', async () => {
+    await cloud.verified('20261120T144000Z', { announcement: { controlPlane: ['i-1', 'i-2', 'i-3'] } });
+    cloud.instances.pop();
+    expect(await refusals()).toEqual([]);
+  });
+
+  test('one that runs without the tags is refused', async () => {
+    Object.assign(third(), { Tags: [] });
+    const state = await cloud.plan({});
+    expect(state.plan?.['refusals']).toEqual([
+      expect.objectContaining({
+        name: 'missing-member',
+        sentence: expect.stringContaining('i-3 with its address is running') as string,
+      }),
+    ]);
+  });
+});
+
+test('an event that no machine sends is refused', async () => {
+  const invocation = { requestId: 'r' };
+  await expect(plan(cloud.deps, {}, invocation)).rejects.toThrow(
+    "phase: got nothing, expected 'ChooseSnapshot' or 'Inspect'",
+  );
+  await expect(plan(cloud.deps, { phase: 'Inspect', state: {} }, invocation)).rejects.toThrow('the state of a restore');
+});
+
+const MEMBERS = liveMember().members;
+const FACTS = facts();
+function facts() {
+  const { reader } = new PlanCloud().world;
+  return reader('', {});
+}
