@@ -35,7 +35,7 @@ const NOT_RUN = [
   'Lambda.SdkClientException',
   'Lambda.TooManyRequestsException',
 ];
-const CUT_OFF = ['States.Timeout', 'Sandbox.Timedout', 'Lambda.Unknown'];
+const CUT_OFF = ['States.Timeout', 'Sandbox.Timedout', 'Runtime.ExitError', 'Runtime.OutOfMemory', 'Lambda.Unknown'];
 
 export interface MachineProps {
   readonly cluster: Cluster;

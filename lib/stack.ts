@@ -42,27 +42,14 @@ export class EtcdBackupStack extends Stack {
     const services = { cluster, plan: plan.service, restore: restore.service };
     const planMachine = new PlanMachine(this, 'PlanMachine', services).stateMachine;
     const restoreMachine = new RestoreMachine(this, 'RestoreMachine', services).stateMachine;
-    new Interrupted(this, 'Interrupted', {
-      ...services,
-      machine: restoreMachine,
-    });
-    new RestoreAccess(this, 'RestoreAccess', {
-      ...services,
-      planMachine,
-      restoreMachine,
-    });
+    new Interrupted(this, 'Interrupted', { ...services, machine: restoreMachine });
+    new RestoreAccess(this, 'RestoreAccess', { ...services, planMachine, restoreMachine });
 
-    new CfnOutput(this, 'BackupFunctionName', {
-      value: backup.service.function.functionName,
-    });
-    new CfnOutput(this, 'VerifyFunctionName', {
-      value: verify.service.function.functionName,
-    });
-    new CfnOutput(this, 'PlanMachineArn', {
-      value: planMachine.stateMachineArn,
-    });
-    new CfnOutput(this, 'RestoreMachineArn', {
-      value: restoreMachine.stateMachineArn,
-    });
+    new CfnOutput(this, 'BackupFunctionName', { value: backup.service.function.functionName });
+    new CfnOutput(this, 'VerifyFunctionName', { value: verify.service.function.functionName });
+    new CfnOutput(this, 'PlanFunctionName', { value: plan.service.function.functionName });
+    new CfnOutput(this, 'RestoreFunctionName', { value: restore.service.function.functionName });
+    new CfnOutput(this, 'PlanMachineArn', { value: planMachine.stateMachineArn });
+    new CfnOutput(this, 'RestoreMachineArn', { value: restoreMachine.stateMachineArn });
   }
 }

@@ -84,7 +84,9 @@ export const etcdFlags = (member: EtcdMember): readonly string[] => {
   );
 };
 
-const command = (words: readonly string[]): string => words.map((word) => `    - ${word}`).join('\n');
+// A colon at the end would make a mapping of it.
+const command = (words: readonly string[]): string =>
+  words.map((word) => `    - ${word.endsWith(':') ? `'${word}'` : word}`).join('\n');
 
 /** /etc/kubernetes/manifests/etcd.yaml, as kubeadm writes it. */
 export const etcdManifest = (member: EtcdMember): string => `apiVersion: v1

@@ -5,7 +5,7 @@ import type { RestoreRequest } from '../shared/restore-state';
 import { listVersions, type Versions } from '../shared/store';
 import { backupIdOfSnapshot } from '../verify/event';
 import { listReceiptIds } from '../verify/previous-receipt';
-import type { Records, RestoreRecord } from './records';
+import type { ActionRecord, Records } from './records';
 
 /** A backup that can be restored: its trusted receipt, and that its version lies in the bucket. */
 export interface Chosen {
@@ -56,7 +56,7 @@ export async function choosePreRestore(
   restoreId: string,
   records: Records,
 ): Promise<Chosen> {
-  const kept = records.restored.find((record) => record.restoreId === restoreId)?.keptBackupId;
+  const kept = records.restored.find((record) => record.id === restoreId)?.keptBackupId;
   const ids = [...(typeof kept === 'string' ? [kept] : []), ...(await listReceiptIds(deps.store, restoreId))];
   for (const id of [...new Set(ids)].slice(0, MAX_LOOKED_AT)) {
     const { receipt } = await findReceipt(deps, id);
@@ -96,8 +96,7 @@ export async function findNewest(
   ]
     .filter((id) => before === undefined || id < before)
     .sort();
-  let timeline =
-    records.restored.findLast(({ restoreId }) => before === undefined || restoreId < before)?.restoreId ?? '';
+  let timeline = records.restored.findLast(({ id }) => before === undefined || id < before)?.id ?? '';
   const passedOver: string[] = [];
   for (const id of ids.reverse().slice(0, MAX_LOOKED_AT)) {
     const { receipt, untrusted } = await findReceipt(deps, id);
@@ -138,10 +137,10 @@ export async function findNewest(
 /** '' is the first one. A backup that was triggered while a restore began, and saved before it, is still of the timeline before. */
 function timelineOf({ timeline, snapshot }: Receipt, records: Records): string {
   const own = timeline === 'first' ? '' : timeline;
-  const index = records.restored.findIndex(({ restoreId }) => restoreId === own);
+  const index = records.restored.findIndex(({ id }) => id === own);
   const revisionAfter = records.restored[index]?.revisionAfter;
   return revisionAfter !== undefined && snapshot.revision < revisionAfter
-    ? (records.restored[index - 1]?.restoreId ?? '')
+    ? (records.restored[index - 1]?.id ?? '')
     : own;
 }
 
@@ -149,7 +148,7 @@ function describeTimeline(timeline: string, { restored }: Records): string {
   if (timeline === '') {
     return 'the first one';
   }
-  const record: RestoreRecord | undefined = restored.find(({ restoreId }) => restoreId === timeline);
+  const record: ActionRecord | undefined = restored.find(({ id }) => id === timeline);
   return record === undefined
     ? `which began at ${timeline} as acknowledged`
     : `which began with the restore ${timeline}${record.snapshot === undefined || record.snapshot === null ? '' : ` of backup ${record.snapshot.backupId}`}`;

@@ -251,8 +251,8 @@ function durationsOf({ restored, lastDrill }: Records): Record<string, unknown> 
     lastRestore:
       last === undefined
         ? null
-        : { restoreId: last.restoreId, downtimeSeconds: last.downtimeSeconds ?? null, seconds: last.seconds ?? null },
-    lastDrill: lastDrill === null ? null : { drill: lastDrill.restoreId, seconds: lastDrill.seconds ?? null },
+        : { restoreId: last.id, downtimeSeconds: last.downtimeSeconds ?? null, seconds: last.seconds ?? null },
+    lastDrill: lastDrill === null ? null : { drill: lastDrill.id, seconds: lastDrill.seconds ?? null },
   };
 }
 

@@ -252,7 +252,7 @@ async function finish(
     nodes: fleet.nodes,
     judgement,
     records,
-    kubernetesNodes: await compareKubernetesNodes(deps, receipt, newest, fleet.nodes),
+    kubernetesNodes: await compareKubernetesNodes(deps, receipt, newest, fleet),
     warnings,
     wayBackOf,
   });
@@ -334,6 +334,8 @@ async function receiptOf(deps: PlanDeps, backupId: string): Promise<Receipt> {
 interface Fleet {
   readonly nodes: readonly InspectedNode[];
   readonly instances: readonly KnownInstance[];
+  /** Whether EC2 answers searches, and not only calls by id. */
+  readonly searchable: boolean;
   readonly warnings: readonly string[];
 }
 
@@ -352,9 +354,9 @@ async function lookAt(deps: PlanDeps, restoreId: string, receipts: readonly Rece
     newestRevision: 0,
   }).flatMap(({ peerUrls }) => hostsOf(peerUrls).filter((host) => !own.has(host)));
   const found = [
-    ...(byIdsBecause === undefined ? await findByTags(deps) : []),
     ...(await findByIds(deps, knownIds)),
-    ...(await findByHosts(deps, hosts)),
+    // Every search is the same to EC2: what failed by tags fails by addresses.
+    ...(byIdsBecause === undefined ? [...(await findByTags(deps)), ...(await findByHosts(deps, hosts))] : []),
   ];
   const isOther = ({ instanceId }: KnownInstance, index: number) =>
     !running.some((node) => node.instanceId === instanceId) &&
@@ -362,6 +364,7 @@ async function lookAt(deps: PlanDeps, restoreId: string, receipts: readonly Rece
   return {
     nodes,
     instances: found.filter(isOther),
+    searchable: byIdsBecause === undefined,
     warnings: byIdsBecause === undefined ? [] : [`nodes were looked up by the ids of the last backup: ${byIdsBecause}`],
   };
 }
@@ -446,16 +449,18 @@ async function compareKubernetesNodes(
   deps: PlanDeps,
   receipt: Receipt | null,
   newest: Receipt | null,
-  nodes: readonly InspectedNode[],
+  { nodes, searchable }: Fleet,
 ): Promise<KubernetesNodes> {
   const before = receipt?.inventory.nodes;
   if (before === undefined) {
     return { gone: null, joinedAfter: [] };
   }
-  const instances = await findByHosts(
-    deps,
-    before.map((name) => name.toLowerCase()),
-  );
+  const instances = searchable
+    ? await findByHosts(
+        deps,
+        before.map((name) => name.toLowerCase()),
+      )
+    : [];
   const alive = new Set(instances.filter(({ state }) => state === 'running').flatMap(({ addresses }) => addresses));
   const gone = before.filter((name) => !alive.has(name.toLowerCase()));
   const hostnames = nodes.flatMap(({ inspection }) => inspection?.hostname ?? []);

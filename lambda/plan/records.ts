@@ -3,68 +3,79 @@ import { check } from '../shared/check';
 import { getVersion, listVersions, type ObjectVersion, type Store } from '../shared/store';
 
 const seconds = z.number('a number of seconds');
+const revision = z.number('a revision');
 
 // Written by functions of this project, also of other versions of it: only what is used is looked at.
 const record = z.object({
-  revisionAfter: z.optional(z.number('a revision')),
+  revisionAfter: z.optional(revision),
   keptBackupId: z.optional(z.nullable(z.string('a backup id'))),
   seconds: z.optional(z.union([seconds, z.record(z.string(), seconds)], 'seconds')),
   downtimeSeconds: z.optional(z.nullable(seconds)),
-  restoredAt: z.optional(z.string('a time')),
-  snapshot: z.optional(z.nullable(z.object({ backupId: z.string('a backup id'), sizeBytes: z.number('bytes') }))),
+  snapshot: z.optional(z.nullable(z.object({ backupId: z.string('a backup id') }))),
 });
 
-/** What is known of an earlier restore, as far as its records say. */
-export interface RestoreRecord extends z.output<typeof record> {
-  readonly restoreId: string;
+/** The state in which a restore failed. */
+const evidence = z.object({
+  state: z.object({
+    served: z.boolean('true or false'),
+    bump: revision,
+    snapshot: z.nullable(z.object({ revision })),
+  }),
+});
+
+/** What is known of an earlier restore or drill, as far as its record says. */
+export interface ActionRecord extends z.output<typeof record> {
+  readonly id: string;
 }
 
 /** What was done before, from the records in the bucket. */
 export interface Records {
-  /** Restores that succeeded, oldest first: each begins a timeline. */
-  readonly restored: readonly RestoreRecord[];
-  /** Highest revision that any record of a restore speaks of, also of one that failed after clients could read; 0: none. */
+  /** Restores whose data was served, oldest first: each begins a timeline. */
+  readonly restored: readonly ActionRecord[];
+  /** Highest revision that a restored cluster began with, as far as records say; 0: none. */
   readonly highestRevision: number;
-  /** The newest drill's record, with its id; null: none yet. */
-  readonly lastDrill: RestoreRecord | null;
+  /** null: there was no drill yet. */
+  readonly lastDrill: ActionRecord | null;
   /** Records that could not be read. */
   readonly warnings: readonly string[];
 }
 
-const RECORD_KEY = /^(?:restores|drills)\/(\d{8}T\d{6}Z)\.json$/;
-const ANY_RECORD_KEY = /^restores\/\d{8}T\d{6}Z(?:\/[a-z-]{1,64})?\.json$/;
+const RESTORE_KEY = /^restores\/(\d{8}T\d{6}Z)\.json$/;
+const EVIDENCE_KEY = /^restores\/\d{8}T\d{6}Z\/evidence\.json$/;
+const DRILL_KEY = /^drills\/(\d{8}T\d{6}Z)\.json$/;
 const MAX_RECORD_BYTES = 1_000_000;
-// A plan of an earlier execution says nothing that its receipts do not.
-const PLAN = /\/plan\.json$/;
-// Of failed ones the newest few: each later restore was above them.
-const NEWEST = 20;
+// Every restore begins above all revisions that were seen before it, so that of those that failed the newest say enough.
+const NEWEST_FAILED = 10;
 
 /** Reads the records of restores and drills. Throws StoreError when S3 does not answer. */
 export async function readRecords(store: Store): Promise<Records> {
-  const warnings: string[] = [];
   const restores = firstVersions((await listVersions(store, 'restores/')).versions);
   const drills = firstVersions((await listVersions(store, 'drills/')).versions);
-  const restored: RestoreRecord[] = [];
-  let highestRevision = 0;
-  const recent = restores.filter(({ key }) => ANY_RECORD_KEY.test(key) && !PLAN.test(key)).slice(-NEWEST);
-  for (const version of restores.filter((candidate) => RECORD_KEY.test(candidate.key) || recent.includes(candidate))) {
-    const found = await readRecord(store, version, warnings);
-    highestRevision = Math.max(highestRevision, found?.revisionAfter ?? 0);
-    const restoreId = RECORD_KEY.exec(version.key)?.[1];
-    if (restoreId !== undefined) {
+  const warnings: string[] = [];
+  const restored: ActionRecord[] = [];
+  const revisions: number[] = [0];
+  for (const version of restores) {
+    const id = RESTORE_KEY.exec(version.key)?.[1];
+    if (id !== undefined) {
       // Its key alone says that a timeline begins there.
-      restored.push({ ...found, restoreId });
+      restored.push({ ...(await readRecord(store, version, record, warnings)), id });
     }
   }
-  const lastDrill = drills.findLast(({ key }) => RECORD_KEY.test(key));
-  const drill = lastDrill === undefined ? undefined : await readRecord(store, lastDrill, warnings);
+  for (const version of restores.filter(({ key }) => EVIDENCE_KEY.test(key)).slice(-NEWEST_FAILED)) {
+    const { served, bump, snapshot } = (await readRecord(store, version, evidence, warnings))?.state ?? {};
+    // A failure after clients had read leaves no other record where a node could not be brought up.
+    if (served === true && bump !== undefined && snapshot !== undefined && snapshot !== null) {
+      revisions.push(snapshot.revision + bump);
+    }
+  }
+  const last = drills.findLast(({ key }) => DRILL_KEY.test(key));
   return {
     restored,
-    highestRevision,
+    highestRevision: Math.max(...revisions, ...restored.map(({ revisionAfter }) => revisionAfter ?? 0)),
     lastDrill:
-      lastDrill === undefined || drill === undefined
+      last === undefined
         ? null
-        : { ...drill, restoreId: RECORD_KEY.exec(lastDrill.key)?.[1] as string },
+        : { ...(await readRecord(store, last, record, warnings)), id: DRILL_KEY.exec(last.key)?.[1] as string },
     warnings,
   };
 }
@@ -74,14 +85,15 @@ function firstVersions(versions: readonly ObjectVersion[]): ObjectVersion[] {
   return versions.filter(({ key }, index) => versions[index - 1]?.key !== key);
 }
 
-async function readRecord(
+async function readRecord<Schema extends z.core.$ZodType>(
   store: Store,
   version: ObjectVersion,
+  schema: Schema,
   warnings: string[],
-): Promise<z.output<typeof record> | undefined> {
+): Promise<z.output<Schema> | undefined> {
   if (version.bytes > MAX_RECORD_BYTES) {
     warnings.push(
-      `${version.key} has ${String(version.bytes)} bytes, expected a record of at most 1 MB; it was not read`,
+      `${version.key} has ${String(version.bytes)} bytes, expected at most 1 MB; what it says was left out`,
     );
     return undefined;
   }
@@ -92,7 +104,7 @@ async function readRecord(
   } catch {
     parsed = undefined;
   }
-  const checked = check(record, parsed);
+  const checked = check(schema, parsed);
   if (!checked.ok) {
     warnings.push(`${version.key} is no record that this version reads; what it says was left out`);
     return undefined;

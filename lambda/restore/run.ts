@@ -91,7 +91,8 @@ export class Run {
   ) {
     const now = deps.now();
     const { step } = state;
-    this.startedAt = step.name === phase && !step.done && step.startedAt !== undefined ? new Date(step.startedAt) : now;
+    // A Catch leaves the state of another phase, with that one's beginning.
+    this.startedAt = step.name === phase && step.startedAt !== undefined ? new Date(step.startedAt) : now;
     this.#until =
       now.getTime() + Math.min(LONGEST_MILLISECONDS, invocation.remainingMilliseconds() - RESERVE_MILLISECONDS);
   }

@@ -1,12 +1,13 @@
 import { GetObjectCommand, HeadObjectCommand, ListObjectVersionsCommand, type S3Client } from '@aws-sdk/client-s3';
 import { execFileSync } from 'node:child_process';
-import { rmSync, writeFileSync } from 'node:fs';
+import { createHash } from 'node:crypto';
+import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { gunzipSync, zstdDecompressSync } from 'node:zlib';
 import type { FleetNode, Outcome } from '../../lab/aws/aws';
 import { s3Client } from '../../lab/aws/s3';
 import type { LabNode } from '../../lab/nodes/lab-node';
-import { etcdTools } from '../../lab/nodes/tools';
+import { etcdTools, etcdVersion } from '../../lab/nodes/tools';
 import { type Lab, type LabOptions, startLab } from '../../lab/start-lab';
 
 // The whole path on real parts: schedule, function, SSM document, etcd with TLS, S3.
@@ -61,7 +62,7 @@ async function mustSucceed(time: Date): Promise<Record<string, unknown>> {
   return outcome.result as Record<string, unknown>;
 }
 
-function commandsOf(time: Date, step: 'Snapshot' | 'Upload') {
+function commandsOf(time: Date, step: 'Snapshot' | 'Upload' | 'Tools') {
   return lab.aws.commands.commands.filter(({ comment, document }) => comment === idOf(time) && document.step === step);
 }
 
@@ -139,6 +140,25 @@ describe('a backup of three members', () => {
       ]),
     );
     expect(metrics[0]?.dimensions).toEqual({ cluster: 'lab' });
+  });
+
+  test("has put the tools of its member's image into the bucket, by hash and once", async () => {
+    const tools = await versionsOf('tools/');
+    const sha256 = (file: string) => createHash('sha256').update(readFileSync(file)).digest('hex');
+    const arch = process.arch === 'arm64' ? 'arm64' : 'amd64';
+    expect(tools.map(({ Key, Size }) => [Key, Size])).toEqual(
+      (['etcd', 'etcdctl', 'etcdutl'] as const)
+        .map((name) => [name, etcdTools('3.6')[name]] as const)
+        .map(([name, file]) => [
+          `tools/${etcdVersion('3.6')}/${arch}/${sha256(file)}/${name}`,
+          readFileSync(file).length,
+        ])
+        .sort(),
+    );
+    expect(lab.aws.metrics.map(({ name }) => name)).not.toContain('FindingToolsNotKept');
+    const time = nextHour();
+    await mustSucceed(time);
+    expect(commandsOf(time, 'Tools')).toEqual([]);
   });
 
   test('asks a follower rather than the leader once it knows who leads', async () => {

@@ -546,8 +546,9 @@ describe('a control plane with API servers and a WAL volume', () => {
 });
 
 test('a control plane with IPv6 and host names in its URLs comes up', async () => {
-  const controlPlane = await startControlPlane({ name: 'nodes-six', ipFamily: 6, hostNames: true });
+  const controlPlane = await startControlPlane({ name: 'nodes-six', ipFamily: 6, hostNames: true, apiServer: true });
   try {
+    for (const node of controlPlane.nodes) expect(await node.apiReady()).toBe(true);
     const members = await controlPlane.node('cp3').etcdctl(['member', 'list']);
     for (const node of controlPlane.nodes) expect(members).toContain(`https://${node.privateDnsName}:2379`);
     await controlPlane.node('cp2').linkDown();

@@ -199,7 +199,7 @@ test('an execution that is stopped from outside is noticed, and its undo can be 
   const before = await oldState();
   const execution = startRestore(lab, { confirm: 'lab' });
   const { restoreId } = (await execution.entered('StartEtcd')).input as { restoreId: string };
-  lab.aws.stopExecution(execution.executionArn);
+  await lab.aws.stopExecution(execution.executionArn);
   expect((await execution.result).status).toBe('ABORTED');
   const second = startRestore(lab, { rollback: restoreId });
   const { status, cause } = await second.result;

@@ -76,6 +76,7 @@ describe('the plan role', () => {
     ['see which tools are there', 's3:ListBucket', BUCKET, { 's3:prefix': 'tools/' }],
     ['get a receipt', 's3:GetObjectVersion', `${BUCKET}/receipts/a.json`, {}],
     ['read a receipt', 'kms:Decrypt', SNAPSHOT_KEY, encrypted(`${BUCKET}/receipts/a.json`)],
+    ['read an announcement', 'kms:Decrypt', SNAPSHOT_KEY, encrypted(`${BUCKET}/announcements/a.json`)],
     ['check the signature of a receipt', 'kms:Verify', RECEIPT_KEY, {}],
     ['read the record of a restore', 'kms:Decrypt', SNAPSHOT_KEY, encrypted(`${BUCKET}/restores/a.json`)],
     ['read the record of a drill', 'kms:Decrypt', SNAPSHOT_KEY, encrypted(`${BUCKET}/drills/a.json`)],

@@ -76,7 +76,13 @@ describe.each(machines)('the %s machine', (_name, definition) => {
         name === 'ChooseSnapshot'
           ? undefined
           : expect.objectContaining({
-              ErrorEquals: ['States.Timeout', 'Sandbox.Timedout', 'Lambda.Unknown'],
+              ErrorEquals: [
+                'States.Timeout',
+                'Sandbox.Timedout',
+                'Runtime.ExitError',
+                'Runtime.OutOfMemory',
+                'Lambda.Unknown',
+              ],
               MaxAttempts: 2,
             }),
       ]);
@@ -85,7 +91,7 @@ describe.each(machines)('the %s machine', (_name, definition) => {
 
   test('retries no error of ours: what it refuses once it refuses again', () => {
     const retried = tasks.flatMap(([, { Retry }]) => Retry ?? []).flatMap(({ ErrorEquals }) => ErrorEquals);
-    expect(retried.filter((error) => !/^(Lambda|States|Sandbox)\./.test(error))).toEqual([]);
+    expect(retried.filter((error) => !/^(Lambda|States|Sandbox|Runtime)\./.test(error))).toEqual([]);
     expect(retried).not.toContain('States.ALL');
     expect(retried).not.toContain('States.TaskFailed');
   });

@@ -315,7 +315,8 @@ describe('the bucket policy', () => {
     ['a receipt by another role', BACKUP_ROLE, 's3:PutObject', `${BUCKET}/receipts/a.json`, PUT],
     ['a snapshot by the verify role', VERIFY_ROLE, 's3:PutObject', SNAPSHOT, PUT],
     ['an announcement by the verify role', VERIFY_ROLE, 's3:PutObject', `${BUCKET}/announcements/a.json`, PUT],
-    ['a put under a prefix that nobody writes', BACKUP_ROLE, 's3:PutObject', `${BUCKET}/restores/a.json`, PUT],
+    ['a put under a prefix that nobody writes', BACKUP_ROLE, 's3:PutObject', `${BUCKET}/drills/a.json`, PUT],
+    ['a record of a restore by another role', BACKUP_ROLE, 's3:PutObject', `${BUCKET}/restores/a.json`, PUT],
     [
       'a tag outside the snapshots by the verify role',
       VERIFY_ROLE,

@@ -242,7 +242,7 @@ describe('refusals', () => {
     const said = await scripts.run(
       node,
       'preflight',
-      await scripts.stageParameters(node, { restoreId: id, packed, change: change as Record<string, string> }),
+      await scripts.stageParameters(node, { restoreId: id, packed, change: change }),
     );
     expect([said.code, String(said.result?.['error'])]).toEqual([code, expect.stringMatching(name)]);
     expect([node.etcdPid(), ...node.pidsOf('kube-apiserver')]).toEqual(pids);

@@ -47,6 +47,8 @@ export class PlanCloud {
     readonly parameters: Record<string, string[]>;
   }[] = [];
   now = new Date('2026-11-20T15:00:05Z');
+  /** EC2 answers calls by id only, as while an availability zone is disrupted. */
+  searchFails = false;
   change: Partial<PlanDeps> = {};
 
   constructor() {
@@ -134,6 +136,9 @@ export class PlanCloud {
       .callsFake(
         ({ Filters = [], InstanceIds }: { Filters?: { Name: string; Values: string[] }[]; InstanceIds?: string[] }) => {
           const [id] = InstanceIds ?? [];
+          if (this.searchFails && id === undefined) {
+            throw Object.assign(new Error('unavailable'), { name: 'Unavailable' });
+          }
           if (id !== undefined && !this.instances.some(({ InstanceId }) => InstanceId === id)) {
             throw Object.assign(new Error(`The instance ID '${id}' does not exist`), {
               name: 'InvalidInstanceID.NotFound',

@@ -275,6 +275,32 @@ describe('tools', () => {
   });
 });
 
+test.each([
+  'https://localhost:2379',
+  'https://[::1]:2379',
+  'https://127.0.0.2:2379',
+  'https://10.0.0.3:2379',
+  'https://CP3.internal:2379',
+])('an API server that asks %s asks a member that is restored', (url) => {
+  const third = { ...node(3), addresses: ['10.0.0.3', 'cp3.internal'] };
+  const asking = node(1, { apiServer: { etcdServers: [url] } });
+  expect(names({ nodes: [asking, node(2), third] })).toEqual([]);
+});
+
+test('members with IPv6 addresses and host names are told from others', () => {
+  const members = [
+    { id: 'a1', name: 'cp1', peerUrls: ['https://[2001:db8::1]:2380'], clientUrls: [], isLearner: false },
+    { id: 'a2', name: 'cp2', peerUrls: ['https://cp2.internal:2380'], clientUrls: [], isLearner: false },
+  ];
+  const first = node(1, {
+    etcd: { ...node(1).inspection?.etcd, peerUrls: ['https://[2001:db8::1]:2380'], member: liveMember({ members }) },
+  });
+  const change = { nodes: [{ ...first, addresses: ['2001:db8::1'] }], receipt: receipt(), newest: null };
+  expect(names(change)).toEqual(['missing-member']);
+  const down = { instanceId: 'i-2', state: 'stopped' as const, addresses: ['cp2.internal'] };
+  expect(names({ ...change, instances: [down] })).toEqual([]);
+});
+
 describe('fingerprints', () => {
   test('what is not known is a warning and no refusal', () => {
     const identity = { etcdCaSha256: null, clusterCaSha256: null, saPubSha256: null };
@@ -389,6 +415,13 @@ describe('survivors', () => {
     );
     expect(judgement.survivors.map(({ instanceId }) => instanceId)).toEqual(['i-3', 'i-2', 'i-1']);
     expect(judgement.highestRevision).toBe(1400);
+  });
+
+  test('an applied index counts for nothing beside a higher revision', () => {
+    const judgement = judge(
+      situation({ nodes: [survivor(1, 1200, '9000'), survivor(2, 1400, '10'), survivor(3, 1100)] }),
+    );
+    expect(judgement.survivors.map(({ instanceId }) => instanceId)).toEqual(['i-2', 'i-1', 'i-3']);
   });
 
   test('a learner is none', () => {

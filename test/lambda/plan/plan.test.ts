@@ -430,6 +430,16 @@ describe('instances that are gone', () => {
     expect(await refusals()).toEqual([]);
   });
 
+  test('while EC2 answers no search, nodes are known from the announcement that the receipt names', async () => {
+    await cloud.verified('20261120T144000Z', { announcement: { controlPlane: ['i-1', 'i-2', 'i-3'] } });
+    cloud.searchFails = true;
+    const { plan: shown } = await cloud.plan({});
+    expect(shown).toMatchObject({ canBeRestored: true, kubernetesNodes: { gone: null } });
+    expect(shown?.['warnings']).toContainEqual(
+      expect.stringContaining('nodes were looked up by the ids of the last backup'),
+    );
+  });
+
   test('one that runs without the tags is refused', async () => {
     Object.assign(third(), { Tags: [] });
     const state = await cloud.plan({});

@@ -304,6 +304,15 @@ describe('a roll-back', () => {
     expect(world.sent('rollback', NODE_2)).toHaveLength(26);
   });
 
+  test('has all of its patience when the state before was cut off after a long time', async () => {
+    const world = new World();
+    world.answer('rollback', NODE_2, undelivered(), undelivered());
+    const step = { name: 'SwapData', done: false, ok: false, startedAt: '2026-11-20T12:00:00.000Z' };
+    const state = await world.phase('RollBack', { ...failed(), step });
+    expect(state.step.ok).toBe(true);
+    expect(world.sent('rollback', NODE_2)).toHaveLength(3);
+  });
+
   test('says what is left to do on a node that does not come back', async () => {
     const world = new World();
     world.invalid.add(NODE_2);
