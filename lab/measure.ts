@@ -67,7 +67,10 @@ export const medianPhases = (runs: readonly Measured[]): string =>
     .join(', ');
 
 /** The ratio of one way to the other: the median, and from where to where. */
-export const ratio = (own: readonly Measured[], other: readonly Measured[]): string => {
+export const ratio = (
+  own: readonly Pick<Measured, 'seconds'>[],
+  other: readonly Pick<Measured, 'seconds'>[],
+): string => {
   const ratios = own.map(({ seconds }, index) => seconds / (other[index]?.seconds ?? NaN));
   return `${median(ratios).toFixed(2)} (from ${Math.min(...ratios).toFixed(2)} to ${Math.max(...ratios).toFixed(2)})`;
 };

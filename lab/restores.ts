@@ -26,6 +26,14 @@ export interface Proven {
 const LATER_KEY = '/registry/configmaps/default/written-after-the-backup';
 const EARLIER_KEY = '/registry/configmaps/default/written-before-the-backup';
 
+/** Writes the key that must be there after a restore. */
+export const writeEarlier = (node: LabNode): Promise<string> =>
+  node.etcdctl(['put', EARLIER_KEY, `before ${new Date().toISOString()}`]);
+
+/** Writes the key that must not be there after a restore of a backup from before. */
+export const writeLater = (node: LabNode): Promise<string> =>
+  node.etcdctl(['put', LATER_KEY, `after ${new Date().toISOString()}`]);
+
 /** An output of the lab's stack. */
 export const output = ({ aws }: Lab, name: string): string => {
   const value = aws.outputs.get(name);
@@ -71,12 +79,15 @@ export const readReceipt = async (lab: Lab, backupId: string): Promise<Receipt> 
   }
 };
 
-/** Takes a backup, waits for its proof, and reads what etcd holds at its revision. Throws when either fails. */
-export const backUp = async (lab: Lab, reason = 'for the lab'): Promise<Proven> => {
-  const { aws, controlPlane } = lab;
-  const [first] = controlPlane.nodes;
+const firstOf = ({ controlPlane: { nodes } }: Lab): LabNode => {
+  const [first] = nodes;
   if (first === undefined) throw new Error('a lab without nodes, expected one at least');
-  await first.etcdctl(['put', EARLIER_KEY, `before ${new Date().toISOString()}`]);
+  return first;
+};
+
+/** Takes a backup and waits for its proof. Throws when either fails. */
+export const prove = async (lab: Lab, reason: string): Promise<Receipt> => {
+  const { aws } = lab;
   const stored = await aws.invoke(output(lab, 'BackupFunctionName'), { reason }).done;
   if (!stored.ok) throw new Error(`the backup: got ${JSON.stringify(stored.error)}, expected it to be stored`);
   const { key, backupId } = stored.result as { key: string; backupId: string };
@@ -84,10 +95,18 @@ export const backUp = async (lab: Lab, reason = 'for the lab'): Promise<Proven> 
   if (!delivery.delivered) throw new Error(`the rule could not deliver: ${delivery.error}`);
   const proven = await delivery.invocation.done;
   if (!proven.ok) throw new Error(`the proof: got ${JSON.stringify(proven.error)}, expected a receipt`);
-  const receipt = await readReceipt(lab, backupId);
-  const contents = await contentsAt(first, receipt.snapshot.revision);
-  await first.etcdctl(['put', LATER_KEY, `after ${new Date().toISOString()}`]);
-  return { backupId, revision: receipt.snapshot.revision, receipt, contents };
+  return readReceipt(lab, backupId);
+};
+
+/** Takes a backup, waits for its proof, and reads what etcd holds at its revision. Throws when either fails. */
+export const backUp = async (lab: Lab, reason = 'for the lab'): Promise<Proven> => {
+  const first = firstOf(lab);
+  await writeEarlier(first);
+  const receipt = await prove(lab, reason);
+  const { revision } = receipt.snapshot;
+  const contents = await contentsAt(first, revision);
+  await writeLater(first);
+  return { backupId: receipt.backupId, revision, receipt, contents };
 };
 
 /** Ends a node's member as a crash of the machine's software does: kubelet stopped, process killed, data as it was. */

@@ -4,10 +4,12 @@ import type { StateMachine } from 'aws-cdk-lib/aws-stepfunctions';
 import { Construct } from 'constructs';
 import type { Cluster } from './config';
 import type { ServiceFunction } from './service-function';
+import type { Store } from './store';
 import { acknowledgeWildcard } from './wildcard';
 
 export interface RestoreAccessProps {
   readonly cluster: Cluster;
+  readonly store: Store;
   readonly planMachine: StateMachine;
   readonly restoreMachine: StateMachine;
   /** The function that keeps restores one at a time. */
@@ -21,7 +23,7 @@ export class RestoreAccess extends Construct {
 
   constructor(scope: Construct, id: string, props: RestoreAccessProps) {
     super(scope, id);
-    const { cluster, planMachine, restoreMachine } = props;
+    const { cluster, store, planMachine, restoreMachine } = props;
 
     this.planner = new ManagedPolicy(this, 'RestorePlanner', {
       description: `Shows what a restore of etcd of ${cluster.name} would do`,
@@ -37,8 +39,10 @@ export class RestoreAccess extends Construct {
         // No RedriveExecution: it would go on with old answers where another restore may have been since.
         new PolicyStatement({ actions: ['states:StopExecution'], resources: [this.executionsOf(restoreMachine)] }),
         this.mayList(),
+        ...mayReadRecords(store),
       ],
     });
+    acknowledgeWildcard(this.operator, recordsOf(store), 'records and evidence of every restore, which hold no secret');
     this.acknowledge(this.operator, [planMachine, restoreMachine]);
 
     // A policy of its own: in that of the role, the function would wait for the machine, which waits for the function.
@@ -92,6 +96,27 @@ export class RestoreAccess extends Construct {
       arnFormat: ArnFormat.COLON_RESOURCE_NAME,
     });
   }
+}
+
+function recordsOf({ bucket }: Store): string {
+  return bucket.arnForObjects('restores/*');
+}
+
+/** What was done, and the evidence of what failed. */
+function mayReadRecords(store: Store): PolicyStatement[] {
+  return [
+    new PolicyStatement({ actions: ['s3:GetObject'], resources: [recordsOf(store)] }),
+    new PolicyStatement({
+      actions: ['s3:ListBucket'],
+      resources: [store.bucket.bucketArn],
+      conditions: { StringLike: { 's3:prefix': 'restores/*' } },
+    }),
+    new PolicyStatement({
+      actions: ['kms:Decrypt'],
+      resources: [store.snapshotKey.keyArn],
+      conditions: { StringLike: { 'kms:EncryptionContext:aws:s3:arn': recordsOf(store) } },
+    }),
+  ];
 }
 
 const EXECUTIONS = 'each execution has a name of its own; the name of the machine before it is what limits the right';

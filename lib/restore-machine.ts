@@ -303,7 +303,6 @@ function chooseSnapshotTask(
       execution: {
         id: JsonPath.stringAt('$$.Execution.Id'),
         startTime: JsonPath.stringAt('$$.Execution.StartTime'),
-        stateMachineId: JsonPath.stringAt('$$.StateMachine.Id'),
       },
     },
     onError,

@@ -43,7 +43,7 @@ export class EtcdBackupStack extends Stack {
     const planMachine = new PlanMachine(this, 'PlanMachine', services).stateMachine;
     const restoreMachine = new RestoreMachine(this, 'RestoreMachine', services).stateMachine;
     new Interrupted(this, 'Interrupted', { ...services, machine: restoreMachine });
-    new RestoreAccess(this, 'RestoreAccess', { ...services, planMachine, restoreMachine });
+    new RestoreAccess(this, 'RestoreAccess', { ...services, store, planMachine, restoreMachine });
 
     new CfnOutput(this, 'BackupFunctionName', { value: backup.service.function.functionName });
     new CfnOutput(this, 'VerifyFunctionName', { value: verify.service.function.functionName });

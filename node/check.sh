@@ -34,6 +34,7 @@ check_etcd() {
       not_yet "the alarm list gets no answer: ${ANSWER:0:300}" && continue
     else
       # The alarms of a snapshot are of members that are no more.
+      alarms=''
       for alarm in "${ALARMS[@]}"; do
         if [[ " ${MEMBER_IDS[*]} " == *" ${alarm%%:*} "* ]]; then
           alarms+="${alarms:+,}{\"memberId\":\"${alarm%%:*}\",\"alarm\":\"${alarm#*:}\"}"

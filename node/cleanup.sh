@@ -17,10 +17,10 @@ main() {
   begin_restore
   rm -rf -- "${KEY_DIR:?}" "${RESTORE_DIR:?}/$RESTORE_ID" "$RESTORE_JOURNAL.next"
   if [[ -n $JOURNAL_ID ]]; then
-    if [[ $outcome == failed && -n ${JOURNAL[stop]-} && -z ${JOURNAL[undone]-} ]]; then
+    if [[ $outcome == failed && -n ${JOURNAL[stop]-} && ${JOURNAL[undone]-} != yes ]]; then
       refuse "$EXIT_NOT_UNDONE" not-undone "restore $RESTORE_ID stopped this node and is not undone, expected its rollback first; start an execution with {\"rollback\": \"$RESTORE_ID\"}"
     fi
-    if [[ $outcome == restored ]]; then
+    if [[ $outcome != held ]]; then
       for component in "${COMPONENTS[@]}"; do
         [[ ! -e $ASIDE_DIR/$component.yaml ]] ||
           refuse "$EXIT_NOT_STARTED" not-started "$ASIDE_DIR/$component.yaml is still there, expected it back in $STATIC_PODS; move it back"
@@ -35,7 +35,10 @@ main() {
       done
     fi
     # Held controllers wait there for whoever lets them go.
-    [[ ! -d $ASIDE_DIR ]] || [[ $outcome == held ]] || rmdir -- "$ASIDE_DIR"
+    if [[ -d $ASIDE_DIR && $outcome != held ]]; then
+      # What else somebody has put there is theirs.
+      rmdir -- "$ASIDE_DIR" 2>/dev/null || log "$ASIDE_DIR is not empty and stays"
+    fi
     sync -- "$RESTORE_DIR"
     rm -f -- "$RESTORE_JOURNAL"
     sync -- "$RESTORE_DIR"

@@ -9,13 +9,13 @@ source "$(dirname "${BASH_SOURCE[0]}")/etcd.sh"
 source "$(dirname "${BASH_SOURCE[0]}")/restore.sh"
 
 # SSM keeps the first 24,000 characters; every quote and line end takes two.
-readonly PART_CHARACTERS=1900
+readonly PART_CHARACTERS=1900 EVIDENCE_CHARACTERS=21500
 # Words beside which a secret may stand.
 readonly SECRET_WORDS='*@(token|password|passwd|secret|authorization|bearer|private key|x-amz-)*'
 
 # evidence NAME TEXT: the end of TEXT, line by line without what may hold a secret.
 evidence() {
-  local line kept=''
+  local line piece kept=''
   shopt -s nocasematch extglob
   while IFS= read -r line; do
     # shellcheck disable=SC2053  # it is a pattern
@@ -23,7 +23,9 @@ evidence() {
   done <<<"$2"
   shopt -u nocasematch
   ((${#kept} <= PART_CHARACTERS)) || kept=${kept: -PART_CHARACTERS}
-  EVIDENCE+="${EVIDENCE:+,}\"$1\":$(json_string "$kept")"
+  piece=$(json_string "$kept")
+  ((${#EVIDENCE} + ${#piece} <= EVIDENCE_CHARACTERS)) || piece='"left out: no room"'
+  EVIDENCE+="${EVIDENCE:+,}\"$1\":$piece"
 }
 
 # container_log COMPONENT: the end of its newest container log.

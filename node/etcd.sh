@@ -122,10 +122,13 @@ is_data_dir_of() {
 # The manifest's own words: sets MANIFEST, MEMBER_NAME, DATA_DIR, ETCD_ARGUMENTS, ETCD_ENVIRONMENT and MOUNTS as if etcd ran by it.
 read_manifest() {
   local line variable=''
-  MANIFEST=$1 ETCD_PID='' ETCD_ENVIRONMENT=()
+  MANIFEST=$1 ETCD_PID='' ETCD_ENVIRONMENT=() RUN_AS='' RUN_AS_GROUP=''
   manifest_arguments "$MANIFEST"
   ETCD_ARGUMENTS=("${ARGUMENTS[@]}")
   while IFS= read -r line || [[ -n $line ]]; do
+    # kubeadm can run etcd as a user of its own.
+    [[ ! $line =~ ^[[:space:]]*runAsUser:[[:space:]]*([0-9]+) ]] || RUN_AS=${BASH_REMATCH[1]}
+    [[ ! $line =~ ^[[:space:]]*runAsGroup:[[:space:]]*([0-9]+) ]] || RUN_AS_GROUP=${BASH_REMATCH[1]}
     if [[ $line =~ ^[[:space:]]*(-[[:space:]]+)?name:[[:space:]]*[\"\']?(ETCD_[A-Z0-9_]+) ]]; then
       variable=${BASH_REMATCH[2]}
     elif [[ -n $variable && $line =~ ^[[:space:]]*(-[[:space:]]+)?value:[[:space:]]*[\"\']?([^\"\'#]*[^\"\'#[:space:]]) ]]; then

@@ -37,7 +37,7 @@ describe_kubelet() {
 }
 
 describe_journal() {
-  local key phase stopped=false
+  local key phase stopped=false began=false
   read_journal
   JOURNAL_JSON=null
   [[ -n $JOURNAL_ID ]] || return 0
@@ -47,9 +47,10 @@ describe_journal() {
   for key in stop swap start rollback; do
     [[ -z ${JOURNAL[$key]-} ]] || phase=$key
   done
-  [[ -z ${JOURNAL[stop]-} || -n ${JOURNAL[undone]-} ]] || stopped=true
+  [[ -z ${JOURNAL[stop]-} || ${JOURNAL[undone]-} == yes ]] || stopped=true
+  [[ -z ${JOURNAL[start]-} ]] || began=true
   yes_no test -n "${JOURNAL[served]-}"
-  JOURNAL_JSON="{\"restoreId\":\"$JOURNAL_ID\",\"phase\":\"$phase\",\"stopped\":$stopped,\"served\":$YES_NO}"
+  JOURNAL_JSON="{\"restoreId\":\"$JOURNAL_ID\",\"phase\":\"$phase\",\"stopped\":$stopped,\"started\":$began,\"served\":$YES_NO}"
 }
 
 # Where the manifest says that etcd is. Nothing here refuses: what is missing is for the plan to say.
@@ -73,13 +74,26 @@ describe_etcd() {
   if [[ -n $WAL_DIR ]]; then
     host_path "$WAL_DIR"
     HOST_WAL_DIR=$HOST_PATH
+    # Where it is anyway.
+    if [[ ${HOST_WAL_DIR%/} == "${HOST_DATA_DIR%/}/member/wal" ]]; then
+      WAL_DIR='' HOST_WAL_DIR=''
+    fi
   fi
+  [[ ! -d $HOST_DATA_DIR ]] || HOST_DATA_DIR=$(readlink -f -- "$HOST_DATA_DIR")
   etcd_setting config-file ''
-  [[ -z $FLAG ]] || PROBLEMS+=("$MANIFEST starts etcd with --config-file=$FLAG, expected flags as kubeadm writes them; move its settings into flags")
+  [[ -z $FLAG ]] ||
+    PROBLEMS+=("$MANIFEST starts etcd with --config-file=$FLAG, expected flags as kubeadm writes them; move its settings into flags")
+  etcd_setting force-new-cluster false
+  [[ $FLAG == false ]] ||
+    PROBLEMS+=("$MANIFEST starts etcd with --force-new-cluster, expected it without: every node would become a cluster of its own; remove the flag")
+  stray_manifest
+  [[ -z $STRAY ]] || PROBLEMS+=("$STRAY")
   etcd_setting quota-backend-bytes 0
   [[ ! $FLAG =~ ^[0-9]{1,18}$ ]] || QUOTA=$((10#$FLAG))
   # etcd's own default, server/storage/backend.
   ((QUOTA > 0)) || QUOTA=2147483648
+  # Below zero there is none.
+  [[ $FLAG != -* ]] || QUOTA=9007199254740991
   etcd_setting initial-advertise-peer-urls ''
   ETCD_PEERS=$FLAG
   etcd_setting advertise-client-urls ''
@@ -200,15 +214,17 @@ describe_data() {
 
 # The images that the components need: past 85 % of the disk the kubelet deletes unused ones.
 describe_images() {
-  local component line present
+  local component line present runtime=no
   IMAGES_JSON=''
+  # A crictl that cannot reach the runtime knows nothing of images.
+  ! { type -P crictl >/dev/null && timeout 10 crictl images -q >/dev/null 2>&1; } || runtime=yes
   for component in "${COMPONENTS[@]}"; do
     manifest_of "$component"
     [[ -n $COMPONENT_MANIFEST ]] || continue
     while IFS= read -r line || [[ -n $line ]]; do
       [[ $line =~ image:[[:space:]]*[\"\']?([^\"\'#[:space:]]+) ]] || continue
       line=${BASH_REMATCH[1]} present=null
-      if type -P crictl >/dev/null; then
+      if [[ $runtime == yes ]]; then
         yes_no timeout 10 crictl inspecti -q "$line" >/dev/null 2>&1
         present=$YES_NO
       fi
@@ -236,10 +252,11 @@ main() {
   parameter ClusterName '^[a-z][a-z0-9-]*$'
   parameter Peers '^[]A-Za-z0-9.:/ _%[-]*$'
   read -r -a PEERS <<<"$PARAMETER"
-  need curl date df openssl stat systemctl tail timeout uname
+  need curl date df openssl readlink stat systemctl tail timeout tr uname
   PROBLEMS=() KUBERNETES_VERSION=null ENCRYPTION=null ETCD_CA=null CLUSTER_CA=null SA_PUB=null CERTIFICATES_JSON='' ENDPOINT='' CA='' CERTIFICATES=()
   find_arch
   find_static_pods
+  [[ ! -d $STATIC_PODS ]] || STATIC_PODS=$(readlink -f -- "$STATIC_PODS")
   ASIDE_DIR=/nonexistent
   describe_kubelet
   describe_journal

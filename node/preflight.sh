@@ -31,7 +31,7 @@ clear_run() {
 # Another restore that never stopped anything is over: only one runs at a time, and this one does.
 take_over() {
   [[ -n $JOURNAL_ID ]] || return 0
-  if [[ -n ${JOURNAL[stop]-} && -z ${JOURNAL[undone]-} ]]; then
+  if [[ -n ${JOURNAL[stop]-} && ${JOURNAL[undone]-} != yes ]]; then
     [[ $JOURNAL_ID != "$RESTORE_ID" ]] ||
       refuse "$EXIT_OTHER_RESTORE" other-restore "restore $RESTORE_ID has stopped this node already, expected its preflight to come first; roll it back: start an execution with {\"rollback\": \"$RESTORE_ID\"}"
     refuse "$EXIT_OTHER_RESTORE" other-restore "restore $JOURNAL_ID has stopped this node and was neither ended nor rolled back, expected none under way; start an execution with {\"rollback\": \"$JOURNAL_ID\"} first"
@@ -58,8 +58,14 @@ make_key() {
 
 # remember_layout: into the journal, for every script that follows.
 remember_layout() {
-  local answer=no
+  local answer=no file
+  STATIC_PODS=$(readlink -f -- "$STATIC_PODS")
   read_layout
+  stray_manifest
+  [[ -z $STRAY ]] || refuse "$EXIT_LAYOUT" layout "$STRAY"
+  etcd_setting force-new-cluster false
+  [[ $FLAG == false ]] ||
+    refuse "$EXIT_LAYOUT" layout "$MANIFEST starts etcd with --force-new-cluster, expected it without: every node would become a cluster of its own; remove the flag"
   ! own_mount "$HOST_DATA_DIR/member" ||
     refuse "$EXIT_LAYOUT" layout "$HOST_DATA_DIR/member, or its wal, is a mount of its own, expected a directory on the file system of $HOST_DATA_DIR, because it has to be renamed; restore by hand as docs/restore.md says"
   if [[ $(stat -c %d -- "$STATIC_PODS") != $(stat -c %d -- "${STATIC_PODS%/*}") ]]; then
@@ -78,9 +84,24 @@ remember_layout() {
     ! can_read || answer=quorum
   fi
   journal was-etcd "$answer"
+  component_pids etcd
+  [[ $answer == no || ${#PIDS[@]} -gt 0 ]] ||
+    refuse "$EXIT_LAYOUT" layout "etcd answers and no process of the host runs by $MANIFEST, expected one that stop can end; correct the manifest, or restart the static pod"
   answer=no
   ! api_server_ready || answer=yes
   journal was-api-server "$answer"
+  if [[ -n $API_URL ]]; then
+    for file in "$API_CA" "$API_CERT" "$API_KEY"; do
+      [[ -r $file ]] ||
+        refuse "$EXIT_CERTIFICATE_MISSING" certificate-missing "$file is not readable, expected it, to ask the API server with after the restore; renew with 'kubeadm certs renew'"
+    done
+    days_left "$API_CERT"
+    ((DAYS_LEFT >= 0)) ||
+      refuse "$EXIT_CERTIFICATE_EXPIRED" certificate-expired "$API_CERT expired $((-DAYS_LEFT)) days ago, expected it valid, to ask the API server with after the restore; renew with 'kubeadm certs renew'"
+    component_pids kube-apiserver
+    [[ $answer == no || ${#PIDS[@]} -gt 0 ]] ||
+      refuse "$EXIT_LAYOUT" layout "the API server answers and no process of the host runs by $COMPONENT_MANIFEST, expected one that stop can end; restart the static pod"
+  fi
   use_layout
 }
 
@@ -103,6 +124,16 @@ fills() {
   ((AFTER > DISK_LIMIT_PERCENT || $2 > FREE))
 }
 
+# room_enough BYTES: whether removing all that earlier restores kept, but the last, makes room for BYTES.
+room_enough() {
+  local id bytes sum=0
+  for id in "${KEPT_BEFORE[@]:0:${#KEPT_BEFORE[@]}-1}"; do
+    bytes=$(du -sB1 -- "$HOST_DATA_DIR/member.before-$id")
+    sum=$((sum + ${bytes%%[!0-9]*}))
+  done
+  ! fills "$HOST_DATA_DIR" $(($1 - sum))
+}
+
 # The compressed file, the snapshot and the restored database lie side by side for a while; then the member grows a WAL.
 check_disk() {
   local data=$((SIZE_BYTES + WAL_BYTES)) download=$((COMPRESSED_BYTES + SIZE_BYTES)) oldest
@@ -111,7 +142,7 @@ check_disk() {
     data=$((data + download)) download=0
   fi
   kept_before
-  while fills "$HOST_DATA_DIR" "$data" && ((${#KEPT_BEFORE[@]} > 1)); do
+  while fills "$HOST_DATA_DIR" "$data" && ((${#KEPT_BEFORE[@]} > 1)) && room_enough "$data"; do
     # Never the last one: it may be all that is left of what was there before an earlier restore.
     oldest=${KEPT_BEFORE[0]}
     log "removing $HOST_DATA_DIR/member.before-$oldest to make room"
@@ -132,6 +163,8 @@ check_disk() {
 check_quota() {
   etcd_setting quota-backend-bytes 0
   local quota=2147483648
+  # Below zero there is none.
+  [[ $FLAG != -* ]] || return 0
   [[ ! $FLAG =~ ^[0-9]{1,18}$ ]] || ((10#$FLAG == 0)) || quota=$((10#$FLAG))
   ((SIZE_BYTES <= quota)) || [[ $ALLOW_QUOTA == yes ]] ||
     refuse "$EXIT_LAYOUT" layout "the snapshot has $SIZE_BYTES bytes and this member's quota is $quota, expected it to fit, or etcd only takes reads and deletes; raise --quota-backend-bytes in $MANIFEST, or force it with \"forceQuota\": true"
@@ -145,6 +178,8 @@ find_restore_tool() {
   find_arch
   look_for_etcd "$MANIFEST"
   local pid=$ETCD_PID
+  [[ -z $ETCD_PID || $HOST_DATA_DIR -ef ${JOURNAL[data-dir]} ]] ||
+    refuse "$EXIT_LAYOUT" layout "etcd (pid $ETCD_PID) has its data in $HOST_DATA_DIR and the volumes of $MANIFEST say ${JOURNAL[data-dir]}, expected one place; correct the manifest"
   minor=${ETCD_VERSION#*.}
   patch=${minor#*.}
   minor=${minor%%.*}
@@ -158,8 +193,8 @@ find_restore_tool() {
       RESTORE_TOOL=$TOOL
     fi
   fi
-  ETCD_PID=''
   read_manifest "$MANIFEST"
+  HOST_DATA_DIR=${JOURNAL[data-dir]}
   if [[ -z $RESTORE_TOOL ]]; then
     fetch_pinned etcdutl
     RESTORE_TOOL=$TOOL
@@ -214,7 +249,7 @@ download() {
     status=0
     rm -f -- "$PACKED"
     now_ms
-    code=$(printf '%s\n' "$config" | curl -q --config - --silent --show-error --globoff --connect-timeout 20 --noproxy '' \
+    code=$(printf '%s\n' "$config" | curl -q --config - --silent --show-error --globoff --connect-timeout 20 \
       --speed-limit "$SLOW_BYTES_PER_SECOND" --speed-time "$SLOW_SECONDS" --max-time "$(((deadline - NOW_MS) / 1000 + 1))" \
       --output "$PACKED" --write-out '%{http_code}' 2>"$WORK/curl.txt") || status=$?
     if [[ $status == 0 && $code == 200 ]]; then
@@ -271,6 +306,7 @@ restore() {
   owner=$HOST_DATA_DIR
   [[ ! -d $HOST_DATA_DIR/member ]] || owner=$HOST_DATA_DIR/member
   chown -R --reference="$owner" -- "$STAGE"
+  [[ -z $RUN_AS || -d $HOST_DATA_DIR/member ]] || chown -R "$RUN_AS:${RUN_AS_GROUP:-$RUN_AS}" -- "$STAGE"
   chmod --reference="$owner" -- "$STAGE/member"
   [[ -z $HOST_WAL_DIR ]] || chown -R --reference="$HOST_WAL_DIR" -- "$WAL_STAGE"
   if type -P chcon getenforce >/dev/null && [[ $(getenforce) != Disabled ]]; then
@@ -304,8 +340,9 @@ stage() {
   find_static_pods
   ASIDE_DIR=/nonexistent
   remember_layout
-  rm -rf -- "${STAGE:?}" "${WORK:?}"
-  [[ -z $HOST_WAL_DIR ]] || rm -rf -- "${WAL_STAGE:?}"
+  # Only one restore runs, and take_over has let none pass that is not undone.
+  rm -rf -- "${HOST_DATA_DIR:?}"/.restore-* "${WORK:?}"
+  [[ -z $HOST_WAL_DIR ]] || rm -rf -- "${HOST_WAL_DIR:?}"/.restore-*
   mkdir -m 0700 -- "$WORK"
   PACKED=$WORK/snapshot.packed
   check_disk
@@ -322,6 +359,7 @@ stage() {
   restore
   prove
   sync -f -- "$STAGE"
+  [[ -z $HOST_WAL_DIR ]] || sync -f -- "$WAL_STAGE"
   rm -rf -- "$WORK"
   journal staged "$((REVISION + BUMP))"
   seconds_since "$phase"
@@ -340,7 +378,7 @@ main() {
   RESTORE_ID=$PARAMETER
   parameter Step '^(key|stage)$'
   local step=$PARAMETER
-  need cat chmod chown cp curl date df env flock gzip head install mkdir mv od openssl readlink rm rmdir sleep stat sync systemctl tail timeout uname
+  need cat chmod chown cp curl date df du env flock gzip head install mkdir mv od openssl readlink rm rmdir sleep stat sync systemctl tail timeout tr uname
   lock_node "$LOCK_SECONDS"
   read_journal
   take_over

@@ -87,8 +87,14 @@ read_layout() {
   HOST_DATA_DIR=$HOST_PATH
   [[ -n $HOST_DATA_DIR ]] ||
     refuse "$EXIT_LAYOUT" layout "--data-dir=$DATA_DIR of $MANIFEST lies on no hostPath volume, expected one; correct the manifest's volumes"
-  # Gone with its disk, it is made as kubeadm makes it.
-  [[ -d $HOST_DATA_DIR ]] || install -d -m 0700 -o root -g root -- "$HOST_DATA_DIR"
+  if [[ ! -d $HOST_DATA_DIR ]]; then
+    # What was there when the node was stopped is on a disk that is not mounted now: an empty directory in its place would hide that.
+    [[ -z ${JOURNAL[stop]-} ]] ||
+      refuse "$EXIT_LAYOUT" layout "$HOST_DATA_DIR is gone since the node was stopped, expected it; mount its disk, then start an execution with {\"rollback\": \"$RESTORE_ID\"}"
+    # Gone with its disk before all this, it is made as kubeadm makes it.
+    install -d -m 0700 -o "${RUN_AS:-root}" -g "${RUN_AS_GROUP:-root}" -- "$HOST_DATA_DIR"
+  fi
+  HOST_DATA_DIR=$(readlink -f -- "$HOST_DATA_DIR")
   etcd_setting wal-dir ''
   WAL_DIR=$FLAG HOST_WAL_DIR=''
   [[ -n $WAL_DIR ]] || return 0
@@ -96,7 +102,33 @@ read_layout() {
   HOST_WAL_DIR=$HOST_PATH
   [[ -n $HOST_WAL_DIR ]] ||
     refuse "$EXIT_LAYOUT" layout "--wal-dir=$WAL_DIR of $MANIFEST lies on no hostPath volume, expected one; correct the manifest's volumes"
-  [[ -d $HOST_WAL_DIR ]] || install -d -m 0700 -o root -g root -- "$HOST_WAL_DIR"
+  [[ -d $HOST_WAL_DIR ]] || install -d -m 0700 -o "${RUN_AS:-root}" -g "${RUN_AS_GROUP:-root}" -- "$HOST_WAL_DIR"
+  HOST_WAL_DIR=$(readlink -f -- "$HOST_WAL_DIR")
+  wal_in_member
+}
+
+# wal_in_member: a --wal-dir that says where the WAL is anyway is none; elsewhere inside the member it could not be swapped.
+wal_in_member() {
+  if [[ ${HOST_WAL_DIR%/} == "${HOST_DATA_DIR%/}/member/wal" ]]; then
+    WAL_DIR='' HOST_WAL_DIR=''
+  fi
+  [[ $HOST_WAL_DIR/ != "${HOST_DATA_DIR%/}/member/"* ]] ||
+    refuse "$EXIT_LAYOUT" layout "--wal-dir=$WAL_DIR lies inside the member's directory, expected it outside; correct $MANIFEST"
+}
+
+# stray_manifest: sets STRAY to why a file in the folder of static pods is one too many, or to ''. The kubelet reads every file there that
+# does not begin with a dot, whatever its end: a copy of a manifest would be started in the middle of a restore.
+stray_manifest() {
+  local file text component
+  STRAY=''
+  for file in "$STATIC_PODS"/*; do
+    [[ -f $file ]] || continue
+    text=$'\n'$(tr -d '\000\r' <"$file")$'\n'
+    for component in "${COMPONENTS[@]}"; do
+      [[ $file != "$STATIC_PODS/$component.yaml" && $text == *$'\n'"  name: $component"$'\n'* ]] || continue
+      STRAY="$file is another manifest of $component, expected only $component.yaml: the kubelet reads every file of $STATIC_PODS, whatever its end, and would start it in the middle of a restore; move it out of the folder"
+    done
+  done
 }
 
 # own_mount DIR: whether DIR, or anything below it, is a mount of its own: it could not be renamed.
@@ -161,7 +193,7 @@ component_flag() {
 
 # component_pids COMPONENT: sets PIDS to the host's processes that run by its manifest.
 component_pids() {
-  local comm pid name expected owner=0
+  local comm pid name expected peers='' owner=0
   PIDS=()
   manifest_of "$1"
   [[ -n $COMPONENT_MANIFEST ]] || return 0
@@ -169,8 +201,12 @@ component_pids() {
   manifest_arguments "$COMPONENT_MANIFEST"
   flag "$DISTINCT_FLAG" '' "${ARGUMENTS[@]}"
   expected=$FLAG
-  # kubeadm can run each of them as a user of its own.
-  [[ $1 != etcd ]] || owner=$(stat -c %u -- "$HOST_DATA_DIR")
+  if [[ $1 == etcd ]]; then
+    # Another etcd of the host may have the same directory in its own container; two members cannot have one peer URL.
+    flag initial-advertise-peer-urls '' "${ARGUMENTS[@]}"
+    peers=$FLAG
+    owner=${RUN_AS:-$(stat -c %u -- "$HOST_DATA_DIR" 2>/dev/null || printf 0)}
+  fi
   for comm in /proc/[0-9]*/comm; do
     name=''
     read -r name 2>/dev/null <"$comm" || :
@@ -182,14 +218,24 @@ component_pids() {
     fi
     [[ $1 != etcd ]] || of_host "$pid" "$owner" || continue
     read_arguments "/proc/$pid/cmdline"
+    if [[ $1 == etcd ]]; then
+      flag initial-advertise-peer-urls '' "${ARGUMENTS[@]}"
+      [[ $FLAG == "$peers" ]] || continue
+    fi
     flag "$DISTINCT_FLAG" '' "${ARGUMENTS[@]}"
-    [[ $FLAG != "$expected" ]] || PIDS+=("$pid")
+    # A manifest whose arguments cannot be read here says nothing about which process is meant: of these there is one.
+    if [[ $FLAG == "$expected" || ($1 != etcd && -z $expected) ]]; then
+      PIDS+=("$pid")
+    fi
   done
 }
 
 # kubelet_active: whether systemd runs the kubelet.
 kubelet_active() {
-  systemctl is-active --quiet kubelet 2>/dev/null
+  local state
+  state=$(systemctl is-active kubelet 2>/dev/null) || :
+  # In a crash loop it is activating: nobody has stopped it.
+  [[ $state == active || $state == activating || $state == reloading ]]
 }
 
 # end_components SECONDS COMPONENT...: TERM, and after so many seconds KILL. Adds to KILLED.
@@ -253,6 +299,9 @@ etcd_ports() {
       ETCD_URLS+=("${url/\[::\]/[::1]}")
     done
   done
+  # An API server that runs on would go on with the restored etcd before anybody has checked it.
+  api_server_url
+  [[ -z $API_URL ]] || ETCD_URLS+=("$API_AT")
 }
 
 # is_quiet: nothing of the four runs, etcd's ports are closed, and nobody has the database open.
@@ -316,7 +365,8 @@ stop_sandboxes() {
   local -a ids
   type -P crictl >/dev/null || return 0
   for component in "${COMPONENTS[@]}"; do
-    mapfile -t ids < <(timeout 20 crictl pods -q --namespace kube-system --name "^$component-" 2>/dev/null)
+    # By kubeadm's labels: etcd-events-… or kube-apiserver-lb-… are pods of somebody else.
+    mapfile -t ids < <(timeout 20 crictl pods -q --namespace kube-system --label "component=$component" --label tier=control-plane 2>/dev/null)
     # What the runtime does not stop any more does not run either: is_quiet looks at processes.
     ((${#ids[@]} == 0)) || timeout 30 crictl stopp "${ids[@]}" >/dev/null 2>&1 || log "crictl stopp of $component did not succeed"
   done
@@ -387,29 +437,47 @@ speak_with_etcd() {
   choose_certificates
 }
 
-# api_server_url: sets API_URL by the manifest, or '' without one.
+# api_server_url: by the manifest sets API_URL, API_AT (the same with an address that can be connected to), and the files to ask it with;
+# API_URL is '' without a manifest.
 api_server_url() {
-  local host
-  API_URL=''
+  local host port
+  API_URL='' API_AT='' API_CONNECT=() API_CA='' API_CERT='' API_KEY=''
   manifest_of kube-apiserver
   [[ -n $COMPONENT_MANIFEST ]] || return 0
   manifest_arguments "$COMPONENT_MANIFEST"
+  flag client-ca-file /etc/kubernetes/pki/ca.crt "${ARGUMENTS[@]}"
+  API_CA=$FLAG
+  flag kubelet-client-certificate /etc/kubernetes/pki/apiserver-kubelet-client.crt "${ARGUMENTS[@]}"
+  API_CERT=$FLAG
+  flag kubelet-client-key /etc/kubernetes/pki/apiserver-kubelet-client.key "${ARGUMENTS[@]}"
+  API_KEY=$FLAG
+  flag secure-port 6443 "${ARGUMENTS[@]}"
+  port=$FLAG
+  # Its certificate names the address that it advertises.
   flag advertise-address '' "${ARGUMENTS[@]}"
   host=$FLAG
-  # Its certificate names the address that it advertises, not the loopback.
-  host=${host:-127.0.0.1}
-  flag secure-port 6443 "${ARGUMENTS[@]}"
-  [[ $host != *:* ]] || host="[$host]"
-  API_URL=https://$host:$FLAG
+  if [[ -z $host ]]; then
+    flag bind-address '' "${ARGUMENTS[@]}"
+    [[ $FLAG == 0.0.0.0 || $FLAG == :: ]] || host=$FLAG
+  fi
+  if [[ -n $host ]]; then
+    [[ $host != *:* ]] || host="[$host]"
+    API_URL=https://$host:$port
+    API_AT=$API_URL
+    return 0
+  fi
+  # Not the loopback, but kubeadm always puts this name into it.
+  API_URL=https://kubernetes:$port
+  API_AT=https://127.0.0.1:$port
+  API_CONNECT=(--connect-to "kubernetes:$port:127.0.0.1:$port")
 }
 
 # api_server_ready: whether this node's API server says that it is.
 api_server_ready() {
-  local pki=/etc/kubernetes/pki
   api_server_url
   [[ -n $API_URL ]] || return 1
-  ANSWER=$(env -i PATH="$PATH" curl -q --silent --show-error --globoff --noproxy '*' --connect-timeout 3 --max-time 10 \
-    --cacert "$pki/ca.crt" --cert "$pki/apiserver-kubelet-client.crt" --key "$pki/apiserver-kubelet-client.key" "$API_URL/readyz" 2>&1) || return 1
+  ANSWER=$(env -i PATH="$PATH" curl -q --silent --show-error --globoff --noproxy '*' --connect-timeout 3 --max-time 10 "${API_CONNECT[@]}" \
+    --cacert "$API_CA" --cert "$API_CERT" --key "$API_KEY" "$API_URL/readyz" 2>&1) || return 1
   [[ $ANSWER == ok ]]
 }
 
@@ -450,6 +518,9 @@ swap_out() {
       refuse "$EXIT_SWAP" swap "$member, $KEPT and $STAGE/member all exist, expected two of them: something wrote a member while all was stopped; the old data is $KEPT: move $member away and $KEPT to its place, then start an execution with {\"rollback\": \"$RESTORE_ID\"}"
     rename "$KEPT" "$member"
   fi
+  # A rename keeps the inode: only this proves that what is in its place is what was there.
+  [[ ${JOURNAL[had-member]} == no || $(stat -c %i -- "$member" 2>/dev/null || :) == "${JOURNAL[member-inode]-}" ]] ||
+    refuse "$EXIT_SWAP" swap "$member is not the member that was there before restore $RESTORE_ID, expected it back in its place; is the disk of $HOST_DATA_DIR mounted, and where is $KEPT? nothing was started; then start an execution with {\"rollback\": \"$RESTORE_ID\"}"
   [[ -z $HOST_WAL_DIR ]] || swap_wal_out
 }
 

@@ -9,6 +9,35 @@ source "$(dirname "${BASH_SOURCE[0]}")/etcd.sh"
 # shellcheck source=node/restore.sh
 source "$(dirname "${BASH_SOURCE[0]}")/restore.sh"
 
+# bring_back: the kubelet as it was. Stopped on purpose while what it had started ran on, it is needed once more: only it can start that again.
+bring_back() {
+  local component missing deadline
+  if [[ ${JOURNAL[was-kubelet]} == yes ]]; then
+    start_kubelet
+    return 0
+  fi
+  if [[ ${JOURNAL[was-etcd]-no} != no || ${JOURNAL[was-api-server]-no} == yes ]]; then
+    start_kubelet
+    now_ms
+    deadline=$((NOW_MS + 120000))
+    while :; do
+      missing=''
+      for component in "${COMPONENTS[@]}"; do
+        [[ -f $STATIC_PODS/$component.yaml ]] || continue
+        component_pids "$component"
+        ((${#PIDS[@]} > 0)) || missing+=" $component"
+      done
+      [[ -n $missing ]] || break
+      now_ms
+      ((NOW_MS < deadline)) ||
+        refuse "$EXIT_NOT_STARTED" not-started "120 s after the kubelet was started there is no process of$missing, expected the kubelet to start it; look at 'journalctl -u kubelet'; the old data is in its place"
+      sleep 0.2
+    done
+  fi
+  systemctl stop kubelet ||
+    refuse "$EXIT_NOT_STOPPED" not-stopped "'systemctl stop kubelet' failed, expected the kubelet to be stopped, as before the restore"
+}
+
 main() {
   local component served
   parameter RestoreId '^[0-9]{8}T[0-9]{6}Z$'
@@ -16,12 +45,12 @@ main() {
   parameter Served '^(yes|no)$'
   served=$PARAMETER
   begin_restore
-  if [[ -z $JOURNAL_ID || -z ${JOURNAL[stop]-} || -n ${JOURNAL[undone]-} ]]; then
+  if [[ -z $JOURNAL_ID || -z ${JOURNAL[stop]-} || ${JOURNAL[undone]-} == yes ]]; then
     result "{\"ok\":true,\"restoreId\":\"$RESTORE_ID\",\"undone\":false,\"finishedForward\":false}"
     return 0
   fi
   if [[ $served == no && -n ${JOURNAL[served]-} ]]; then
-    refuse "$EXIT_ALREADY_SERVED" already-served "an API server of this node has served the restored data, expected none: renaming back would show clients revisions that go back; start an execution with {\"rollback\": \"$RESTORE_ID\", \"confirm\": \"<cluster>\"}, which restores the data from before with a higher revision"
+    refuse "$EXIT_ALREADY_SERVED" already-served "an API server of this node has served the restored data, expected none: renaming back would show clients revisions that go back; start an execution with {\"rollback\": \"$RESTORE_ID\"}, which says how to go back to the data from before with a higher revision"
   fi
   journal rollback begun
   if [[ $served == no ]]; then
@@ -33,13 +62,7 @@ main() {
     for component in etcd kube-apiserver kube-controller-manager kube-scheduler; do
       put_back "$component"
     done
-    if [[ ${JOURNAL[was-kubelet]} == yes ]]; then
-      start_kubelet
-    else
-      # Somebody had stopped it on purpose.
-      systemctl stop kubelet ||
-        refuse "$EXIT_NOT_STOPPED" not-stopped "'systemctl stop kubelet' failed, expected the kubelet to be stopped, as before the restore"
-    fi
+    bring_back
     journal undone yes
     result "{\"ok\":true,\"restoreId\":\"$RESTORE_ID\",\"undone\":true,\"finishedForward\":false}"
     return 0

@@ -43,7 +43,7 @@ main() {
   component=$PARAMETER
   begin_restore
   require_journal swap
-  [[ ${JOURNAL[swap]} == ended && -z ${JOURNAL[undone]-} ]] ||
+  [[ ${JOURNAL[swap]} == ended && ${JOURNAL[undone]-} != yes ]] ||
     refuse "$EXIT_NOT_PREPARED" not-prepared "restore $RESTORE_ID has not put the restored member in place on this node, or was rolled back, expected it to be in place; start an execution with {\"rollback\": \"$RESTORE_ID\"}"
   # From here on clients may read the restored data: renaming back would show them revisions that go back.
   [[ $component == etcd ]] || journal served yes

@@ -16,7 +16,7 @@ main() {
   RESTORE_ID=$PARAMETER
   begin_restore
   require_journal staged
-  [[ -z ${JOURNAL[undone]-} ]] ||
+  [[ ${JOURNAL[undone]-} != yes ]] ||
     refuse "$EXIT_NOT_PREPARED" not-prepared "restore $RESTORE_ID was rolled back on this node, expected it to go on; start a new restore"
   journal stop begun
   stop_all

@@ -14,13 +14,22 @@ main() {
   begin_restore
   require_journal staged
   require_journal stop
-  [[ -z ${JOURNAL[undone]-} ]] ||
+  [[ ${JOURNAL[undone]-} != yes ]] ||
     refuse "$EXIT_NOT_PREPARED" not-prepared "restore $RESTORE_ID was rolled back on this node, expected it to go on; start a new restore"
   [[ ${JOURNAL[stop]} == ended ]] ||
     refuse "$EXIT_NOT_PREPARED" not-prepared "restore $RESTORE_ID has not stopped this node to the end, expected it to be; roll back: start an execution with {\"rollback\": \"$RESTORE_ID\"}"
   if [[ -z ${JOURNAL[swap]-} ]]; then
     # As it is now that all is stopped: it may have been lost since preflight.
-    journal had-member "$([[ -d $HOST_DATA_DIR/member ]] && echo yes || echo no)"
+    read_layout
+    etcd_ports
+    is_quiet ||
+      refuse "$EXIT_NOT_STOPPED" not-stopped "since the stop:$NOISE expected nothing of it; find out what starts it; the machine rolls back"
+    if [[ -d $HOST_DATA_DIR/member ]]; then
+      journal member-inode "$(stat -c %i -- "$HOST_DATA_DIR/member")"
+      journal had-member yes
+    else
+      journal had-member no
+    fi
   fi
   journal swap begun
   swap_in

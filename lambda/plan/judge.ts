@@ -375,6 +375,13 @@ function checkNode(
       warn(`it is not known whether the image ${image.name} is there: the node has no crictl`);
     }
   }
+  const { newest } = situation;
+  if (newest !== null && etcd.member !== null && etcd.member.revision < newest.snapshot.revision) {
+    // Controllers and kubelets that ask an empty API delete what it does not know.
+    warn(
+      `this member serves revision ${String(etcd.member.revision)}, and backup ${newest.backupId} has ${String(newest.snapshot.revision)}: it came back ${etcd.member.linearizable ? 'empty or old, with a quorum of its own, and an API server on it makes kubelets delete pods' : 'empty or old'}; stop it now, before the restore: 'systemctl stop kubelet', then end kube-apiserver and etcd`,
+    );
+  }
   if (etcd.member?.isLearner === true) {
     warn('this member is a learner: it votes after the restore');
   }

@@ -154,20 +154,23 @@ function backupOf(receipt: Receipt, { now, newest }: PlanInput): Record<string, 
 }
 
 /** What is not in the backup, as far as revisions say. A look inside etcd is none that a plan may take. */
-function lostOf({ receipt, newest, judgement }: PlanInput): Record<string, unknown> {
+function lostOf({ receipt, judgement }: PlanInput): Record<string, unknown> {
   const [best] = judgement.survivors;
-  const revision = receipt?.snapshot.revision ?? best?.revision;
-  if (revision === undefined) {
-    return { sentence: 'nothing is known' };
+  if (receipt === null) {
+    return {
+      sentence:
+        best === undefined
+          ? 'nothing is known'
+          : `what ${best.memberName} has is kept; what other members had and it had not received is not known`,
+    };
   }
-  const now = best?.revision ?? newest?.announced.liveRevision;
-  const since = now === undefined ? 0 : Math.max(0, now - revision);
+  const since = Math.max(0, (best?.revision ?? receipt.announced.liveRevision) - receipt.snapshot.revision);
   return {
     revisions: since,
     sentence:
-      best === undefined
-        ? `no member serves, so what was written after the newest backup is not known; ${String(since)} revisions are known to be newer`
-        : `${String(since)} revisions are newer on ${best.memberName}: each is a write that a restore takes back`,
+      best === undefined || best.revision < receipt.snapshot.revision
+        ? `no member has more than this backup: what was written after it is lost, and how much that was is not known`
+        : `${best.memberName} is ${String(since)} revisions further: each is a write that a restore takes back`,
   };
 }
 
@@ -231,17 +234,18 @@ function nodeOf({ instanceId, inspection, problem }: InspectedNode, { receipt }:
 }
 
 function survivorOf(survivor: Survivor, { judgement, newest }: PlanInput): Record<string, unknown> {
-  const best = judgement.survivors[0]?.revision ?? survivor.revision;
+  const { memberName, instanceId, revision, linearizable } = survivor;
+  const behind = (judgement.survivors[0]?.revision ?? revision) - revision;
   return {
-    member: survivor.memberName,
-    instanceId: survivor.instanceId,
-    revision: survivor.revision,
-    quorum: survivor.linearizable,
-    wouldLose: `${String(best - survivor.revision)} revisions against the member that knows most${
-      newest === null
-        ? ''
-        : `; it has ${String(survivor.revision - newest.snapshot.revision)} more than backup ${newest.backupId}`
-    }`,
+    member: memberName,
+    instanceId,
+    revision,
+    quorum: linearizable,
+    ...(newest === null ? {} : { beyondNewestBackup: revision - newest.snapshot.revision }),
+    // With a quorum the others are only read a moment earlier or later.
+    wouldLose: linearizable
+      ? 'nothing: it has a quorum'
+      : `${String(behind)} revisions against the member that knows most, and what no member that serves has received`,
   };
 }
 

@@ -411,6 +411,16 @@ function undoOf(state: RestoreState, rollbackId: string, nodes: readonly Inspect
     return undefined;
   }
   const served = journals.some((journal) => journal.served);
+  const silent = nodes.filter(({ inspection }) => inspection === null);
+  if (!served && silent.length > 0 && journals.some((journal) => journal.started)) {
+    // Renaming back on the others while one of them has shown clients the restored data would leave two histories.
+    throw new RestoreRefusedError(
+      [
+        `${silent.map(({ instanceId, problem }) => `${instanceId} does not answer (${problem?.slice(0, 200) ?? 'no reason given'})`).join(', ')}, and restore ${rollbackId} had started etcd on other nodes, expected every running node to say whether its API server has served the restored data`,
+      ],
+      `bring it back, or stop its instance, and send {"rollback":"${rollbackId}"} again`,
+    );
+  }
   return {
     ...state,
     served,
@@ -470,5 +480,5 @@ async function compareKubernetesNodes(
     (name) => !before.includes(name),
   );
   // Where kubelets have names of their own, EC2 knows none of them, and that says nothing.
-  return { gone: instances.length === 0 ? null : gone, joinedAfter };
+  return { gone: instances.length === 0 && before.length > 0 ? null : gone, joinedAfter };
 }

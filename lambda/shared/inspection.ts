@@ -114,6 +114,8 @@ const inspectionSchema = z.object(
         served: flag,
         /** It has stopped this node and was not undone. */
         stopped: flag,
+        /** etcd was started on what that restore put there. */
+        started: flag,
       }),
     ),
     /** Why this node's etcd is not one that the scripts can restore, each in a sentence. */

@@ -1,5 +1,5 @@
 import { exampleTemplate, resourcesOfType } from './example-stack';
-import { deployed, type Policy, simulate } from './simulated-iam';
+import { bucketPolicy, deployed, keyPolicy, type Policy, simulate } from './simulated-iam';
 
 const template = exampleTemplate();
 
@@ -19,12 +19,15 @@ function policy(name: string): Policy {
   return deployed(template, found?.Properties['PolicyDocument']) as Policy;
 }
 
-const may = (name: string, action: string, resource: string) =>
+const may = (name: string, action: string, resource: string, context: Record<string, string> = {}) =>
   simulate({
     principal: 'arn:aws:iam::111122223333:role/somebody',
     action,
     resource,
+    context,
     identityPolicies: [policy(name)],
+    ...(action.startsWith('s3:') ? { resourcePolicy: bucketPolicy(template) } : {}),
+    ...(action.startsWith('kms:') ? { resourcePolicy: keyPolicy(template, 'SnapshotKey') } : {}),
   });
 
 describe.each([
@@ -67,4 +70,17 @@ describe.each([
 test('only an operator may stop a restore', async () => {
   await expect(may('RestoreOperator', 'states:StopExecution', executionOf(RESTORE))).resolves.toBe('Allowed');
   await expect(may('RestorePlanner', 'states:StopExecution', executionOf(RESTORE))).resolves.not.toBe('Allowed');
+});
+
+test.each([
+  ['RestoreOperator', 'Allowed'],
+  ['RestorePlanner', 'ImplicitlyDenied'],
+])('%s: reading the evidence of a restore that failed is %s, and reading a snapshot never is', async (name, answer) => {
+  const key = 'arn:aws:kms:eu-central-1:111122223333:key/SnapshotKey';
+  const encrypted = (object: string) => ({ 'kms:EncryptionContext:aws:s3:arn': `arn:aws:s3:::bucket/${object}` });
+  await expect(may(name, 's3:GetObject', 'arn:aws:s3:::bucket/restores/a/evidence.json')).resolves.toBe(answer);
+  await expect(may(name, 'kms:Decrypt', key, encrypted('restores/a/evidence.json'))).resolves.toBe(answer);
+  await expect(may(name, 's3:ListBucket', 'arn:aws:s3:::bucket', { 's3:prefix': 'restores/a/' })).resolves.toBe(answer);
+  await expect(may(name, 'kms:Decrypt', key, encrypted('snapshots/a.db.zst'))).resolves.not.toBe('Allowed');
+  await expect(may(name, 's3:PutObject', 'arn:aws:s3:::bucket/restores/a.json')).resolves.not.toBe('Allowed');
 });

@@ -164,7 +164,6 @@ describe.each(machines)('the %s machine', (_name, definition) => {
       execution: {
         'id.$': '$$.Execution.Id',
         'startTime.$': '$$.Execution.StartTime',
-        'stateMachineId.$': '$$.StateMachine.Id',
       },
     });
   });

@@ -109,7 +109,7 @@ describe('inspect', () => {
       peers: expect.arrayContaining([
         { url: 'https://10.90.0.99:2380', answers: false },
         { url: node.peerUrl, answers: true },
-      ]),
+      ]) as unknown,
       journal: null,
       problems: [],
     });

@@ -68,7 +68,7 @@ describe('ToolUrls', () => {
     await cloud.backup(scheduled('2026-11-20T13:00:00Z'), { requestId: 'first' });
     cloud.time.advance(3600);
     // One of a node's own image, which is on no list, runs on no other node.
-    const ofANode = tool('etcdutl', '3.5.22');
+    const ofANode = tool('etcdutl', '3.6.12');
     cloud.officialTools = Object.fromEntries(
       ['3.5.9', '3.5.21', '3.6.5', '3.6.10', '3.6.11'].map((version) => [
         version,

@@ -65,7 +65,7 @@ describe('refusals of a node', () => {
     ['no-image', { images: [{ name: 'etcd:3.6.5-0', present: false }] }, 'the image etcd:3.6.5-0 is not on this node'],
     [
       'unfinished-restore',
-      { journal: { restoreId: '20261119T000000Z', phase: 'preflight', served: false, stopped: true } },
+      { journal: { restoreId: '20261119T000000Z', phase: 'preflight', served: false, stopped: true, started: false } },
       '{"rollback":"20261119T000000Z"}',
     ],
     [
@@ -114,7 +114,13 @@ describe('refusals of a node', () => {
   });
 
   test('a journal that has stopped nothing is taken over by the next restore', () => {
-    const journal = { restoreId: '20261119T000000Z', phase: 'preflight', served: false, stopped: false };
+    const journal = {
+      restoreId: '20261119T000000Z',
+      phase: 'preflight',
+      served: false,
+      stopped: false,
+      started: false,
+    };
     expect(names({ nodes: [node(1, { journal }), node(2), node(3)] })).toEqual([]);
   });
 
@@ -385,6 +391,19 @@ describe('missing members', () => {
     const empty = liveMember({ revision: 1, members: liveMember().members.slice(0, 1) });
     const first = node(1, { etcd: { ...node(1).inspection?.etcd, member: empty } });
     expect(names({ nodes: [first] })).toEqual(['missing-member', 'missing-member']);
+  });
+
+  test('a first node that came back empty is told to be stopped at once', () => {
+    const empty = liveMember({ revision: 203, members: liveMember().members.slice(0, 1) });
+    const first = node(1, { etcd: { ...node(1).inspection?.etcd, member: empty } });
+    const dead = (number: number) => node(number, { etcd: { ...node(number).inspection?.etcd, member: null } });
+    const judgement = judge(situation({ nodes: [first, dead(2), dead(3)] }));
+    expect(judgement.refusals).toEqual([]);
+    expect(judgement.warnings).toEqual([
+      expect.stringMatching(
+        /^i-1 \(cp1\): this member serves revision 203, and backup 20261120T140000Z has 1000: it came back empty or old, with a quorum of its own/,
+      ),
+    ]);
   });
 
   test('one that only an old manifest names is missed while no member has a quorum', () => {

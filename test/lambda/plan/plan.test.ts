@@ -212,12 +212,32 @@ describe('with confirm', () => {
           member: 'cp1',
           revision: 123_600,
           quorum: false,
-          wouldLose: expect.stringContaining(`it has 144 more than backup ${ID}`) as string,
+          beyondNewestBackup: 144,
+          wouldLose: expect.stringContaining('0 revisions against the member that knows most') as string,
         },
       ],
       next: {
         toRestoreFromTheSurvivor: '{"confirm":"lab","from":"survivor","requestedBy":"your name","reason":"why"}',
       },
+    });
+  });
+
+  test('what is lost is said for each case: further, nobody further, a survivor', async () => {
+    const lost = async (input: unknown) => (await cloud.plan(input)).plan?.['lost'];
+    expect(await lost({})).toEqual({
+      revisions: 44,
+      sentence: 'cp1 is 44 revisions further: each is a write that a restore takes back',
+    });
+    cloud.node(1, { etcd: { ...nodeOf(1).etcd, member: withoutQuorum } });
+    cloud.node(2, stopped(2));
+    cloud.node(3, stopped(3));
+    expect(await lost({ from: 'survivor' })).toEqual({
+      sentence: 'what cp1 has is kept; what other members had and it had not received is not known',
+    });
+    cloud.node(1, { etcd: { ...nodeOf(1).etcd, member: { ...withoutQuorum, revision: 3 } } });
+    expect(await lost({})).toEqual({
+      revisions: 0,
+      sentence: expect.stringContaining('no member has more than this backup') as string,
     });
   });
 
@@ -276,7 +296,13 @@ describe('one at a time', () => {
 });
 
 describe('{"rollback": …}', () => {
-  const journal = (served: boolean) => ({ restoreId: RESTORE, phase: 'preflight', served, stopped: true });
+  const journal = (served: boolean, started = false) => ({
+    restoreId: RESTORE,
+    phase: 'preflight',
+    served,
+    stopped: true,
+    started,
+  });
 
   test('undoes at once what has not ended, on every node, also one that does not answer', async () => {
     cloud.node(1, { journal: journal(false), etcd: { ...nodeOf(1).etcd, manifest: 'aside' } });
@@ -289,6 +315,14 @@ describe('{"rollback": …}', () => {
       'i-3 i-3',
     ]);
     expect(state.plan).toMatchObject({ result: 'RollBack', rollback: RESTORE });
+  });
+
+  test('waits for a node that does not answer once etcd was started: it may be the one that has served', async () => {
+    cloud.node(1, { journal: journal(false, true) });
+    cloud.answers.set('i-3', { kind: 'silent' });
+    await expect(cloud.plan({ rollback: RESTORE })).rejects.toThrow(/i-3 does not answer .* had started etcd/);
+    cloud.node(2, { journal: journal(true, true) });
+    expect(await cloud.plan({ rollback: RESTORE })).toMatchObject({ served: true });
   });
 
   test('needs nothing of the bucket for that', async () => {

@@ -831,12 +831,14 @@ describe('a pre-restore backup', () => {
     expect(world.tags).toEqual({ [A]: 'monthly', [B]: 'pre-restore', [C]: 'latest' });
   });
 
-  test('is never what an earlier one that is verified late is held against', async () => {
+  test('is never what an earlier one that is verified late is held against: the next ordinary one is', async () => {
     const late = world.backup(A);
+    await world.verify(world.backup(B, preRestore).event);
     world.reader = () => snapshotFacts({ revision: 1000, mvcc: { tombstones: 0, compactedRevision: null } });
-    await world.verify(world.backup(B, { ...preRestore, result: { revision: 1000 } }).event);
+    await world.verify(world.backup(C, { result: { revision: 1000, liveRevision: 1000 } }).event);
     world.reader = () => snapshotFacts();
-    await expect(world.verify(late.event)).resolves.toMatchObject({ outcome: 'verified', findings: [] });
+    await expect(world.verify(late.event)).resolves.toMatchObject({ findings: ['revision-went-back'] });
+    expect(world.receipt(A).findings[0]?.sentence).toContain(`1000 in ${C}`);
   });
 
   test('of a restore that was done leaves the first backup after it on the new timeline, held by identity alone', async () => {

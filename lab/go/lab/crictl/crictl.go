@@ -43,6 +43,17 @@ type listing struct {
 	*flag.FlagSet
 	quiet, all                          bool
 	output, name, namespace, state, pod string
+	labels                              []string
+}
+
+// has tells whether something carries all the labels that were asked for.
+func (l *listing) has(labels map[string]string) bool {
+	for _, label := range l.labels {
+		if name, value, _ := strings.Cut(label, "="); labels[name] != value {
+			return false
+		}
+	}
+	return true
 }
 
 // parse takes flags and other words in any order, as crictl does.
@@ -65,6 +76,10 @@ func parse(command string, arguments []string) (*listing, []string, error) {
 	}
 	l.StringVar(&l.name, "name", "", "regular expression")
 	l.StringVar(&l.namespace, "namespace", "", "namespace")
+	l.Func("label", "name=value; may be given several times", func(label string) error {
+		l.labels = append(l.labels, label)
+		return nil
+	})
 	var words []string
 	for {
 		if err := l.Parse(arguments); err != nil {
@@ -110,7 +125,7 @@ func (l *listing) list(field string, items []item, states map[string]string) err
 	left := []item{}
 	for _, each := range items {
 		if pattern.MatchString(each.Metadata.Name) && (l.namespace == "" || l.namespace == each.Metadata.Namespace) &&
-			(wanted == "" || wanted == each.State) && strings.HasPrefix(each.PodSandboxID, l.pod) {
+			(wanted == "" || wanted == each.State) && l.has(each.Labels) && strings.HasPrefix(each.PodSandboxID, l.pod) {
 			left = append(left, each)
 		}
 	}
@@ -142,9 +157,13 @@ func podName(record *kubelet.Record) (string, error) {
 }
 
 func labels(record *kubelet.Record, pod string) map[string]string {
-	return map[string]string{
+	all := map[string]string{
 		"io.kubernetes.pod.name": pod, "io.kubernetes.pod.namespace": record.Pod.Metadata.Namespace, "io.kubernetes.container.name": record.Container.Name,
 	}
+	for name, value := range record.Pod.Metadata.Labels {
+		all[name] = value
+	}
+	return all
 }
 
 func pods(arguments []string) error {
