@@ -97,10 +97,11 @@ export class Restore extends Construct {
         Sha256: optional('SHA-256 of the snapshot, hex', '0-9a-f', 64),
         Revision: optional('Revision of the snapshot', '0-9', 16),
         Bump: optional('What is added to it, so that no revision is seen twice', '0-9', 16),
-        InitialCluster: optional('name=peerUrl of all members, joined by ,', 'A-Za-z0-9.:/=,_%\\[\\]-', 2000),
+        InitialCluster: optional('name=peerUrl of all members, joined by ,', 'A-Za-z0-9.:/=,_%\\[\\]-', 1500),
         Token: optional('--initial-cluster-token', 'A-Za-z0-9._-', 128),
-        ToolPins: { ...TOOL_PARAMETERS.ToolPins, maxChars: 3000 },
-        ToolUrls: { ...TOOL_PARAMETERS.ToolUrls, maxChars: 6000 },
+        ToolPins: { ...TOOL_PARAMETERS.ToolPins, maxChars: 1500 },
+        // As lambda/restore/preflight.ts has it.
+        ToolUrls: { ...TOOL_PARAMETERS.ToolUrls, maxChars: 4600 },
         EtcdVersion: optional('Version of the tools when etcd is dead', 'A-Za-z0-9.+_-', 64),
         DiskLimitPercent: optional('Refuse when the disk would be filled beyond this percentage', '0-9', 2),
         AllowQuota: {

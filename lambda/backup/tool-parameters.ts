@@ -74,7 +74,13 @@ export function toolPins(
  */
 export async function toolUrls(
   store: Store,
-  choice: { readonly tools: readonly StoredTool[]; readonly arch: string; readonly etcdVersion: string | undefined },
+  choice: {
+    readonly tools: readonly StoredTool[];
+    readonly arch: string;
+    readonly etcdVersion: string | undefined;
+    /** What the document's parameter takes. */
+    readonly maxChars?: number;
+  },
 ): Promise<string> {
   const candidates = choice.tools
     .filter(({ arch, name }) => arch === choice.arch && (name === 'etcdutl' || name === 'etcdctl'))
@@ -92,7 +98,7 @@ export async function toolUrls(
       expiresIn: URL_SECONDS,
     });
     const entry = `${nameOf(tool)}=${tool.sha256}=${url}`;
-    if ([...entries, entry].join(' ').length <= URLS_MAX_CHARS) {
+    if ([...entries, entry].join(' ').length <= (choice.maxChars ?? URLS_MAX_CHARS)) {
       entries.push(entry);
     }
   }

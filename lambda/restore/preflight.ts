@@ -9,6 +9,8 @@ import { failedOf, nameOf, nodesFailed, runOnAll, valuesOf } from './run-on-all'
 import { presignGet, seal } from './seal';
 
 const PATIENCE_SECONDS = 120;
+// As the document has it (lib/restore.ts).
+const TOOL_URLS_MAX_CHARS = 4600;
 
 /**
  * Each node makes a key, gets a URL that only that key can use, downloads and stages the whole restored data directory. Nothing that runs
@@ -167,7 +169,12 @@ async function stageParameters(run: Run, node: RestoreNode, stage: Stage): Promi
     InitialCluster: initialCluster(state.nodes),
     Token: stage.token,
     ToolPins: pins,
-    ToolUrls: await toolUrls(deps.store, { tools: usable, arch: node.arch, etcdVersion: node.etcdVersion }),
+    ToolUrls: await toolUrls(deps.store, {
+      tools: usable,
+      arch: node.arch,
+      etcdVersion: node.etcdVersion,
+      maxChars: TOOL_URLS_MAX_CHARS,
+    }),
     EtcdVersion: node.etcdVersion,
     DiskLimitPercent: String(deps.diskLimitPercent),
     AllowQuota: state.request.forced.includes('quota') ? 'yes' : 'no',
