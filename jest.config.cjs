@@ -18,7 +18,8 @@ const shared = {
 
 /** @type {import('jest').Config} */
 module.exports = {
-  // Two files at a time even on two cores: most of a file's time is loading the CDK.
+  // Two files at a time even on two cores: most of a unit test's time is loading the CDK, most of an integration test's is waiting. Each of those
+  // has a lab of its own name, with its own namespaces, addresses and ports.
   maxWorkers: 2,
   projects: [
     {
@@ -36,8 +37,6 @@ module.exports = {
       ...shared,
       displayName: 'integration',
       testMatch: ['<rootDir>/test/lab/**/*.test.ts', '<rootDir>/test/node/**/*.integration.test.ts'],
-      // There is one lab, with one set of addresses and nodes: its tests take turns.
-      runner: '<rootDir>/test/serial-runner.cjs',
     },
   ],
 };

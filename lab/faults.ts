@@ -45,6 +45,7 @@ export const FAULTS = [
   'function timed out',
   'stopped',
   'disk full',
+  'disk full on the way',
   'S3 not reached',
   'S3 silent',
   'download corrupted',
@@ -104,9 +105,11 @@ export const casesOf = (state: (typeof STATES)[number]): readonly Case[] => {
     'etcd killed',
     'node cut off',
     'function timed out',
-    'disk full',
   ];
-  if (state === 'Preflight') faults.push('S3 not reached', 'download corrupted', 'object corrupted');
+  if (state === 'Preflight')
+    faults.push('disk full on the way', 'S3 not reached', 'download corrupted', 'object corrupted');
+  // Later a node writes nothing but lines of its journal, which has its block.
+  if (state === 'Preflight' || state === 'KeepCurrentState' || state === 'StopControlPlane') faults.push('disk full');
   if (state === 'Preflight' || state === 'KeepCurrentState' || state === 'RecordRestore') faults.push('S3 silent');
   // Elsewhere the product waits for a node for five minutes and more.
   if (state === 'Preflight' || state === 'StopControlPlane') faults.push('node cut off for good');
@@ -343,6 +346,15 @@ const fillDisk = async ({ node }: Target): Promise<Struck> => {
   };
 };
 
+/** Only once the script has found the disk good. */
+const fillDiskLater = async (target: Target): Promise<Struck> => {
+  const { node } = target;
+  const { restoreId } = target.visit.input as { restoreId: string };
+  const packed = `/proc/${String(node.pid)}/root${STATE_DATA}/restore/${restoreId}/snapshot.packed`;
+  while (!isOver(target) && !existsSync(packed)) await sleep(POLL_MS / 4);
+  return fillDisk(target);
+};
+
 const loseS3 = async ({ lab, node }: Target): Promise<Struck> => {
   await node.unforward(s3Port(lab));
   return { said: `${node.name}: no way to S3`, heal: () => node.forward(s3Port(lab)) };
@@ -437,6 +449,7 @@ const DO: Readonly<Record<Fault, (target: Target) => Promise<Struck>>> = {
   'function timed out': () => Promise.resolve({ said: 'function timed out after 2 s' }),
   stopped: stop,
   'disk full': fillDisk,
+  'disk full on the way': fillDiskLater,
   'S3 not reached': loseS3,
   'S3 silent': silenceS3,
   'download corrupted': corruptDownload,

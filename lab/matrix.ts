@@ -1,4 +1,5 @@
 import { existsSync } from 'node:fs';
+import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import type { LabNode } from './nodes/lab-node';
@@ -16,7 +17,7 @@ import {
   startRestore,
   strike,
 } from './restores';
-import { type Lab, startLab, synthesize } from './start-lab';
+import { type Lab, labDir, startLab, synthesize } from './start-lab';
 
 // `npm run matrix -- [--members 1,3,5] [--etcd 3.5,3.6,3.7] [--cases <part of a name>]`: restores for every size, version and disaster, each
 // held against the backup key by key. It takes the better part of an hour; what CI runs of it is in test/lab/restore.test.ts.
@@ -241,6 +242,8 @@ const main = async (): Promise<void> => {
       const began = Date.now();
       try {
         if (lab === undefined) {
+          // A bucket that a run that was killed left would be another cluster's.
+          await rm(labDir('matrix'), { recursive: true, force: true });
           lab = await startLab({
             ...options,
             name: 'matrix',

@@ -70,6 +70,8 @@ check_etcd() {
     fi
     refuse "$EXIT_NOT_HEALTHY" not-healthy "after $WAIT_SECONDS s: $WHY; expected a member of the restored cluster that takes writes; look at the container log of etcd"
   done
+  # No API server is started anywhere before every node has this.
+  journal checked yes
   result "{\"ok\":true,\"restoreId\":\"$RESTORE_ID\",\"member\":{\"id\":\"$STATUS_MEMBER\",\"clusterId\":\"$STATUS_CLUSTER\",\"revision\":$STATUS_REVISION,\"compactRevision\":$COMPACTED,\"hashKv\":$HASH_KV,\"hashRevision\":$REVISION,\"leaderId\":\"$STATUS_LEADER\",\"dbSize\":$STATUS_SIZE,\"isLearner\":$STATUS_LEARNER,\"members\":[$MEMBERS_JSON],\"alarms\":[$alarms]},\"wrote\":true,\"disarmed\":[$deactivated]}"
 }
 

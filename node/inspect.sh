@@ -37,7 +37,7 @@ describe_kubelet() {
 }
 
 describe_journal() {
-  local key phase stopped=false began=false
+  local key phase stopped=false began=false checked=false undone=false nodes=null
   read_journal
   JOURNAL_JSON=null
   [[ -n $JOURNAL_ID ]] || return 0
@@ -49,8 +49,11 @@ describe_journal() {
   done
   [[ -z ${JOURNAL[stop]-} || ${JOURNAL[undone]-} == yes ]] || stopped=true
   [[ -z ${JOURNAL[start]-} ]] || began=true
+  [[ ${JOURNAL[checked]-} != yes ]] || checked=true
+  [[ ${JOURNAL[undone]-} != yes ]] || undone=true
+  [[ ! ${JOURNAL[nodes]-} =~ ^[0-9]{1,3}$ ]] || nodes=$((10#${JOURNAL[nodes]}))
   yes_no test -n "${JOURNAL[served]-}"
-  JOURNAL_JSON="{\"restoreId\":\"$JOURNAL_ID\",\"phase\":\"$phase\",\"stopped\":$stopped,\"started\":$began,\"served\":$YES_NO}"
+  JOURNAL_JSON="{\"restoreId\":\"$JOURNAL_ID\",\"phase\":\"$phase\",\"stopped\":$stopped,\"started\":$began,\"checked\":$checked,\"undone\":$undone,\"nodes\":$nodes,\"served\":$YES_NO}"
 }
 
 # Where the manifest says that etcd is. Nothing here refuses: what is missing is for the plan to say.

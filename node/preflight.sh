@@ -58,7 +58,7 @@ make_key() {
 
 # remember_layout: into the journal, for every script that follows.
 remember_layout() {
-  local answer=no file
+  local answer=no file cluster
   STATIC_PODS=$(readlink -f -- "$STATIC_PODS")
   read_layout
   stray_manifest
@@ -71,6 +71,8 @@ remember_layout() {
   if [[ $(stat -c %d -- "$STATIC_PODS") != $(stat -c %d -- "${STATIC_PODS%/*}") ]]; then
     refuse "$EXIT_LAYOUT" layout "$STATIC_PODS is a mount of its own, expected it on the file system of ${STATIC_PODS%/*}, because manifests are moved out by renaming; restore by hand as docs/restore.md says"
   fi
+  cluster=${INITIAL_CLUSTER//[^,]/}
+  journal nodes "$((${#cluster} + 1))"
   journal static-pods "$STATIC_PODS"
   journal data-dir "$HOST_DATA_DIR"
   [[ -z $HOST_WAL_DIR ]] || journal wal-dir "$HOST_WAL_DIR"

@@ -1,7 +1,7 @@
 #!/bin/bash
 # Undoes on this node what a restore did: the old member back in its place, the manifests and the kubelet as they were. Once an API server
 # has served the restored data nothing is renamed any more: everything is started on that data instead.
-# Parameters: RestoreId, Served (yes, no).
+# Parameters: RestoreId, Served (yes, no, held: yes, but the controllers stay out).
 # shellcheck source=node/contract.sh
 source "$(dirname "${BASH_SOURCE[0]}")/contract.sh"
 # shellcheck source=node/etcd.sh
@@ -42,10 +42,15 @@ main() {
   local component served
   parameter RestoreId '^[0-9]{8}T[0-9]{6}Z$'
   RESTORE_ID=$PARAMETER
-  parameter Served '^(yes|no)$'
+  parameter Served '^(yes|no|held)$'
   served=$PARAMETER
   begin_restore
+  if [[ $served != no && ${JOURNAL[undone]-} == yes ]]; then
+    refuse "$EXIT_SWAP" swap "restore $RESTORE_ID was undone on this node and is served on another, expected one of both everywhere; stop kube-apiserver and etcd where the restored data is served, as docs/restore.md says, and start an execution with {\"rollback\": \"$RESTORE_ID\"}"
+  fi
   if [[ -z $JOURNAL_ID || -z ${JOURNAL[stop]-} || ${JOURNAL[undone]-} == yes ]]; then
+    # What is still under way to this node must find that it is over.
+    [[ -z $JOURNAL_ID || ${JOURNAL[undone]-} == yes ]] || journal undone yes
     result "{\"ok\":true,\"restoreId\":\"$RESTORE_ID\",\"undone\":false,\"finishedForward\":false}"
     return 0
   fi
@@ -71,9 +76,12 @@ main() {
     # No other node serves before every member was checked: this one was, so it has swapped.
     refuse "$EXIT_SWAP" swap "the restored data is served elsewhere and this node has not swapped to the end, expected it to have; look at $HOST_DATA_DIR: the restored member is in $STAGE or in place, the old one in $KEPT; see docs/restore.md"
   fi
-  for component in etcd kube-apiserver kube-controller-manager kube-scheduler; do
-    put_back "$component"
-  done
+  put_back etcd
+  put_back kube-apiserver
+  if [[ $served == yes ]]; then
+    put_back kube-controller-manager
+    put_back kube-scheduler
+  fi
   start_kubelet
   result "{\"ok\":true,\"restoreId\":\"$RESTORE_ID\",\"undone\":false,\"finishedForward\":true}"
 }

@@ -291,8 +291,10 @@ async function makePlan(run: Run, backupId: string, request: Request & { readonl
     if (!isPreRestore) {
       requireTrusted(found);
     }
-    const stored = await listTools(deps.store);
-    const restoredSince = found.previous !== undefined && (await wasRestoredSince(deps.store, found.previous));
+    const [stored, restoredSince] = await Promise.all([
+      listTools(deps.store),
+      found.previous !== undefined && wasRestoredSince(deps.store, found.previous),
+    ]);
     return [
       { ...found, tools: stored, restored: restoredSince },
       {

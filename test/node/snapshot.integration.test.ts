@@ -752,9 +752,9 @@ describe('a SIGKILL', () => {
   test.each([
     ['while it inspects', 'etcdctl() {', 'etcdctl() {\n  kill -KILL 0'],
     ['before it saves', 'save() {', 'save() {\n  kill -KILL 0'],
-    ['after it saved', '  SIZE=$(stat', 'kill -KILL 0\n  SIZE=$(stat'],
+    ['after it saved', '\nSIZE=$(stat', '\nkill -KILL 0\nSIZE=$(stat'],
     ['while it compresses', 'tee "$PACKED"', '{ head -c 1000 >"$PACKED"; kill -KILL 0; }'],
-    ['before it speaks', '  result "$line"', 'kill -KILL 0'],
+    ['before it speaks', '\nresult "$line"', '\nkill -KILL 0'],
   ])('%s leaves what the next run removes, and the next run succeeds', async (_phase, place, kill) => {
     const text = scriptText('snapshot');
     expect(text.split(place).length).toBe(2);
