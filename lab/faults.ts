@@ -33,7 +33,10 @@ export const STATES_BACK = ['RollBack', 'CheckRolledBack', 'CleanUp'] as const;
 /** A state that something can go wrong in. */
 export type State = (typeof STATES)[number] | (typeof STATES_BACK)[number];
 
-/** What can go wrong in a state, on one node where it is of a node. `always`: as often as it is tried. */
+/**
+ * What can go wrong in a state, on one node where it is of a node. `always`: as often as it is tried; for a function that is three times, and
+ * on the way back it is tried more often.
+ */
 export const FAULTS = [
   'script killed',
   'script killed always',
@@ -41,7 +44,7 @@ export const FAULTS = [
   'node cut off',
   'node cut off for good',
   'function killed',
-  'function killed always',
+  'function killed three times',
   'function timed out',
   'stopped',
   'disk full',
@@ -67,7 +70,10 @@ export interface Case {
   readonly strikes: readonly Strike[];
 }
 
-/** How a case can end. `LeftToDo`: RollbackFailed, or RestoreFailed with a node not cleaned, said what is left, and it led to the old state. */
+/**
+ * How a case can end. `LeftToDo`: the cause said that {"rollback": …} is left to do, and it led to the old state. `ServedOn`: clients had seen the
+ * restored data, so it stays, and runs on every node; the cause says how to go back.
+ */
 export type End = 'Restored' | 'OldState' | 'LeftToDo' | 'ServedOn' | 'OTHER';
 
 /** How a case ended. */
@@ -90,6 +96,7 @@ const CUT_OFF_SECONDS = 12;
 // More than the two minutes that Preflight and StopControlPlane wait for a node.
 const CUT_OFF_FOR_GOOD_SECONDS = 200;
 const SILENT_SECONDS = 15;
+const FUNCTION_START_MS = 800;
 const POLL_MS = 20;
 const CASE_MINUTES = 15;
 const RUNNING_MS = 30_000;
@@ -101,7 +108,7 @@ export const casesOf = (state: (typeof STATES)[number]): readonly Case[] => {
     'stopped',
     'function killed',
     'script killed always',
-    'function killed always',
+    'function killed three times',
     'etcd killed',
     'node cut off',
     'function timed out',
@@ -125,7 +132,7 @@ export const casesBack = (): readonly Case[] =>
         'stopped',
         'function killed',
         'script killed always',
-        'function killed always',
+        'function killed three times',
         'etcd killed',
         'node cut off',
         'function timed out',
@@ -149,10 +156,10 @@ export const TELLING_CASES: readonly Case[] = [
     ]),
   },
   {
-    name: 'a swap that is killed again and again, and then the function of the undo as well',
+    name: 'a swap that is killed again and again, and then the undo as well',
     strikes: [
       { state: 'SwapData', fault: 'script killed always' },
-      { state: 'RollBack', fault: 'function killed always' },
+      { state: 'RollBack', fault: 'script killed always' },
     ],
   },
   {
@@ -293,9 +300,8 @@ const killScripts = async (target: Target, always: boolean): Promise<Struck> => 
 };
 
 const killEtcd = async (target: Target): Promise<Struck> => {
-  const { node, random } = target;
-  const delay = random.below(1500);
-  await sleep(delay);
+  const { node } = target;
+  await sleep(somewhereIn(target));
   while (!isOver(target)) {
     const pids = node.pidsOf('etcd');
     if (pids.length > 0) {
@@ -323,17 +329,22 @@ const cutOff = async (target: Target, seconds: number): Promise<Struck> => {
   return { said: `${node.name}: cut off for ${((Date.now() - from) / 1000).toFixed(0)} s` };
 };
 
-const killFunctions = async ({ execution, state, random }: Target, always: boolean): Promise<Struck> => {
+/** Milliseconds that are likely to pass within the state: its function has to start, and then its script runs. */
+const somewhereIn = ({ scripts, state, random }: Target): number =>
+  random.below(FUNCTION_START_MS + (scripts.lasted.get(state) ?? 300));
+
+const killFunctions = async (target: Target, times: 1 | 3): Promise<Struck> => {
+  const { execution, state } = target;
   let killed = 0;
-  for (let attempt = 1; attempt <= (always ? 3 : 1); attempt++) {
+  for (let attempt = 1; attempt <= times; attempt++) {
     const task = await execution.invoked(state, attempt).catch(() => undefined);
     if (task === undefined) break;
-    await sleep(always ? 100 : random.below(2500));
+    await sleep(times === 1 ? somewhereIn(target) : 100);
     task.invocation.kill();
     const { ok } = await task.invocation.done;
     killed += ok ? 0 : 1;
   }
-  return { said: `function killed ${String(killed)} times` };
+  return { said: `function killed: ${String(killed)}` };
 };
 
 const fillDisk = async ({ node }: Target): Promise<Struck> => {
@@ -430,8 +441,9 @@ const corruptObject = ({ lab, execution }: Target): Promise<Struck> => {
   });
 };
 
-const stop = async ({ lab, execution, random }: Target): Promise<Struck> => {
-  const delay = random.below(2500);
+const stop = async (target: Target): Promise<Struck> => {
+  const { lab, execution } = target;
+  const delay = somewhereIn(target);
   await sleep(delay);
   if (execution.ended === undefined) await lab.aws.stopExecution(execution.executionArn);
   return { said: `stopped after ${String(delay)} ms in ${execution.visits.at(-1)?.name ?? 'no state'}` };
@@ -443,8 +455,8 @@ const DO: Readonly<Record<Fault, (target: Target) => Promise<Struck>>> = {
   'etcd killed': killEtcd,
   'node cut off': (target) => cutOff(target, CUT_OFF_SECONDS),
   'node cut off for good': (target) => cutOff(target, CUT_OFF_FOR_GOOD_SECONDS),
-  'function killed': (target) => killFunctions(target, false),
-  'function killed always': (target) => killFunctions(target, true),
+  'function killed': (target) => killFunctions(target, 1),
+  'function killed three times': (target) => killFunctions(target, 3),
   // Done where the execution is started: it is an option of the invocation.
   'function timed out': () => Promise.resolve({ said: 'function timed out after 2 s' }),
   stopped: stop,
@@ -700,13 +712,14 @@ const judgeEnd = async (
     return { end: 'OTHER' };
   };
   switch (last) {
+    case 'RestoredWithoutBackup':
     case 'Restored': {
       try {
         await compare(lab, { execution, expected: proven, seen, laterKey: 'gone' });
       } catch (error) {
         return other(String(error));
       }
-      const { warnings } = result.output as { warnings: readonly string[] };
+      const { warnings = [] } = (result.output ?? {}) as { warnings?: readonly string[] };
       if (warnings.length > 0) notes.push(`warnings: ${warnings.join('; ')}`);
       return { end: 'Restored' };
     }
@@ -761,7 +774,7 @@ const undo = async (
   }
   // The restored data was served, so it stays, or the restore had ended and there is only the way back by its backup.
   const left = await differencesToRestored(lab, execution, proven);
-  if (left.length === 0 && ['RollbackFailed', 'PlanOnly'].includes(last)) return { end: 'ServedOn' };
+  if (left.length === 0 && ['FinishedForward', 'PlanOnly'].includes(last)) return { end: 'ServedOn' };
   const old = await differences(lab, before);
   // Stopped before anything was there to be undone.
   if (old.length === 0 && last === 'RestoreFailed') return { end: 'OldState' };

@@ -111,7 +111,7 @@ export interface ClusterEntry {
 
   /**
    * SHA-256 hashes, in lower case hex, of etcd tools that may run although they differ from those known for their version: after an etcd
-   * image was rebuilt. At most 12.
+   * image was rebuilt. At most 7.
    *
    * @default - none: a tool that changed without its version is refused
    */
@@ -222,11 +222,14 @@ const DEFAULT_MAXIMUM_EVENT_AGE_MINUTES = 10;
 // A backup may take the 15 minutes that a function has; below five minutes triggers would mostly meet a busy node.
 const SHORTEST_INTERVAL_MINUTES = 5;
 
-// They share the 4 KB that Lambda has for all environment variables of a function.
-const ACKNOWLEDGED_TOOLS_LIMIT = 12;
+/**
+ * Most hashes in `acknowledgedTools`: each may be etcdctl's or etcdutl's, and the pins of both have to fit into a parameter of the document
+ * Preflight, beside the longest script.
+ */
+export const ACKNOWLEDGED_TOOLS_LIMIT = 7;
 const ACKNOWLEDGED_TOOLS_EXPECTED = `a list of at most ${String(ACKNOWLEDGED_TOOLS_LIMIT)} SHA-256 hashes`;
 
-// 18 bytes each, in the same 4 KB.
+// 18 bytes each, in the 4 KB that Lambda has for all environment variables of a function.
 const ACKNOWLEDGED_TIMELINES_LIMIT = 50;
 const ACKNOWLEDGED_TIMELINES_EXPECTED = `a list of at most ${String(ACKNOWLEDGED_TIMELINES_LIMIT)} backup ids`;
 

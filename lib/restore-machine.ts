@@ -87,6 +87,9 @@ export class RestoreMachine extends Construct {
     /** A state whose function runs until every node is done, and then goes on, or elsewhere. */
     const phase = (state: string, comment: string, onFailure: IChainable, onError = onFailure): Phase =>
       new Phase(this, phaseTask(this, restore, { state, comment, onError }), onFailure);
+    /** A phase of the way back: nodes may be stopped, so it does not give up while Lambda is disturbed for half an hour. */
+    const phaseBack = (state: string, comment: string, onFailure: IChainable): Phase =>
+      new Phase(this, phaseTask(this, restore, { state, comment, onError: onFailure, patient: true }), onFailure);
 
     // How it can end.
     const planOnly = new Succeed(this, 'PlanOnly', {
@@ -116,8 +119,27 @@ export class RestoreMachine extends Construct {
       causePath: '$.failure.cause',
     });
 
+    const finishedForward = new Succeed(this, 'FinishedForward', {
+      comment:
+        'Clients had seen the data of the unfinished restore that was named, so it stays: everything was started on it.',
+      outputPath: '$.plan',
+    });
+    const rollbackUnknown = new Fail(this, 'RollbackUnknown', {
+      comment: 'Nobody could ask or tell what the way back came to. Old data is kept on the nodes.',
+      error: 'RollbackFailed',
+      cause:
+        'The restore function did not answer, so the nodes are as they were at that moment. Start an execution with {"rollback": "<restore id>"}; the id is in the output of Inspect.',
+    });
+    const restoredWithoutBackup = new Fail(this, 'RestoredWithoutBackup', {
+      comment:
+        'The restore is done, and stays: the control plane runs on the restored data. Only the backup after it was not taken.',
+      error: 'RestoredWithoutBackup',
+      cause:
+        'The restore is done and the control plane runs on the restored data: nothing has to be undone. Only whether a backup was taken after it is not known, because the restore function did not answer. The next trigger of the schedule takes one; what was restored is in the output of RecordRestore.',
+    });
+
     // What comes before those ends: evidence for whoever is asked for help.
-    const failWithout = failureKnown(this, 'FailureKnown?', restoreFailed);
+    const failWithout = failureKnown(this, restoreFailed);
     const whatEvidence =
       'Versions, members, endpoint status and logs of each node, without secrets, into the record of the restore';
     const gatherEvidence = phase('GatherEvidence', whatEvidence, restoreFailed, failWithout).next(restoreFailed);
@@ -125,21 +147,31 @@ export class RestoreMachine extends Construct {
       'GatherRollbackEvidence',
       whatEvidence,
       rollbackFailed,
-      failureKnown(this, 'RollbackFailureKnown?', rollbackFailed),
+      new Choice(this, 'RollbackFailureKnown?', {
+        comment: 'The function did not answer; if it had said before what is left to do, that is what the end shows',
+      })
+        .when(
+          Condition.and(
+            Condition.isPresent('$.failure.error'),
+            Condition.stringEquals('$.failure.error', 'RollbackFailed'),
+          ),
+          rollbackFailed,
+        )
+        .otherwise(rollbackUnknown),
     ).next(rollbackFailed);
 
     // The way back.
-    const cleanUp = phase(
+    const cleanUp = phaseBack(
       'CleanUp',
       'Removes what was staged on the nodes, the key and the journal; data is not touched',
       gatherEvidence,
     );
-    const rollBack = phase(
+    const rollBack = phaseBack(
       'RollBack',
       'Puts the old data, manifests and kubelets back on all nodes, or all into service when clients have seen the restored data',
       gatherRollbackEvidence,
     );
-    const checkRolledBack = phase(
+    const checkRolledBack = phaseBack(
       'CheckRolledBack',
       'Waits until what was healthy before the restore is healthy again',
       gatherRollbackEvidence,
@@ -149,6 +181,10 @@ export class RestoreMachine extends Construct {
       .next(cleanUp)
       .next(
         new Choice(this, 'RollbackAsked?', { comment: 'Whether the undo was what this execution was started for' })
+          .when(
+            Condition.and(Condition.stringEquals('$.mode', 'rollback'), Condition.booleanEquals('$.served', true)),
+            finishedForward,
+          )
           .when(Condition.stringEquals('$.mode', 'rollback'), rolledBack)
           .otherwise(gatherEvidence),
       );
@@ -208,7 +244,8 @@ export class RestoreMachine extends Construct {
     const takeBackup = phase(
       'TakeBackup',
       'Backs up the restored cluster; that this fails is a warning in the output',
-      rollBack,
+      // The restore is done and recorded: nothing of it is undone, and it has not failed.
+      restoredWithoutBackup,
     );
 
     const restoreAll = keepSurvivor
@@ -270,6 +307,8 @@ interface TaskProps {
   readonly state: string;
   readonly comment: string;
   readonly onError: IChainable;
+  /** Whether it is tried for half an hour; otherwise for two minutes. */
+  readonly patient?: boolean;
 }
 
 /** The function gets the name of the state, and all that is known. */
@@ -328,9 +367,11 @@ function functionTask(
     // Ours are below: one set for every task.
     retryOnServiceExceptions: false,
   });
-  task.addRetry({ errors: NOT_RUN, interval: Duration.seconds(2), maxAttempts: 6, backoffRate: 2 });
+  const retry = { interval: Duration.seconds(2), backoffRate: 2 };
+  const patience = { ...retry, maxAttempts: 30, maxDelay: Duration.seconds(60) };
+  task.addRetry({ errors: NOT_RUN, ...(props.patient === true ? patience : { ...retry, maxAttempts: 6 }) });
   if (props.attaches) {
-    task.addRetry({ errors: CUT_OFF, interval: Duration.seconds(2), maxAttempts: 2, backoffRate: 2 });
+    task.addRetry({ errors: CUT_OFF, ...(props.patient === true ? patience : { ...retry, maxAttempts: 2 }) });
   }
   // States.ALL does not hold for an output that is too large.
   for (const error of ['States.DataLimitExceeded', 'States.ALL']) {
@@ -349,10 +390,12 @@ function nameTheFailure(scope: Construct, id: string, end: Fail): Chain {
 }
 
 /** What failed first is what the end shows; without it, the error that was caught. */
-function failureKnown(scope: Construct, id: string, end: Fail): Choice {
-  return new Choice(scope, id, { comment: 'The function did not answer; a failure from before is what the end shows' })
+function failureKnown(scope: Construct, end: Fail): Choice {
+  return new Choice(scope, 'FailureKnown?', {
+    comment: 'The function did not answer; a failure from before is what the end shows',
+  })
     .when(Condition.isPresent('$.failure.error'), end)
-    .otherwise(nameTheFailure(scope, `Name${id.replace('Known?', '')}`, end));
+    .otherwise(nameTheFailure(scope, 'NameFailure', end));
 }
 
 interface StateMachineProps {

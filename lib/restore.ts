@@ -99,8 +99,8 @@ export class Restore extends Construct {
         Bump: optional('What is added to it, so that no revision is seen twice', '0-9', 16),
         InitialCluster: optional('name=peerUrl of all members, joined by ,', 'A-Za-z0-9.:/=,_%\\[\\]-', 1500),
         Token: optional('--initial-cluster-token', 'A-Za-z0-9._-', 128),
+        // Both as lambda/restore/preflight.ts has them.
         ToolPins: { ...TOOL_PARAMETERS.ToolPins, maxChars: 1500 },
-        // As lambda/restore/preflight.ts has it.
         ToolUrls: { ...TOOL_PARAMETERS.ToolUrls, maxChars: 4600 },
         EtcdVersion: optional('Version of the tools when etcd is dead', 'A-Za-z0-9.+_-', 64),
         DiskLimitPercent: optional('Refuse when the disk would be filled beyond this percentage', '0-9', 2),
@@ -149,7 +149,12 @@ export class Restore extends Construct {
       'Rollback',
       'Puts back what was there before the restore, or, once it was served, starts everything on the restored data',
       Duration.minutes(20),
-      { Served: oneOf('Whether an API server may have served the restored data', ['yes', 'no']) },
+      {
+        Served: oneOf(
+          'Whether an API server may have served the restored data; held: yes, and the controllers stay out',
+          ['yes', 'no', 'held'],
+        ),
+      },
     );
     this.cleanupDocument = document(
       'Cleanup',

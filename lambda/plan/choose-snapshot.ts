@@ -14,7 +14,7 @@ export interface Chosen {
   readonly warnings: readonly string[];
 }
 
-// A backup every five minutes makes 288 a day: whoever finds that many without proof has to say by id which one is meant.
+// A backup every five minutes makes 288 a day: whoever finds that many receipts without proof has to say by id which one is meant.
 const MAX_LOOKED_AT = 300;
 // What a person reads.
 const MAX_NAMED = 5;
@@ -88,20 +88,25 @@ export async function findNewest(
   before?: string,
 ): Promise<Newest> {
   const snapshots = await listVersions(deps.store, 'snapshots/');
-  const ids = [
-    ...new Set([
-      ...snapshots.versions.flatMap(({ key }) => backupIdOfSnapshot(key) ?? []),
-      ...(await listReceiptIds(deps.store, undefined)),
-    ]),
-  ]
+  const withReceipt = new Set(await listReceiptIds(deps.store, undefined));
+  const ids = [...new Set([...snapshots.versions.flatMap(({ key }) => backupIdOfSnapshot(key) ?? []), ...withReceipt])]
     .filter((id) => before === undefined || id < before)
     .sort();
   let timeline = records.restored.findLast(({ id }) => before === undefined || id < before)?.id ?? '';
   const passedOver: string[] = [];
-  for (const id of ids.reverse().slice(0, MAX_LOOKED_AT)) {
+  let lookedAt = 0;
+  for (const id of ids.reverse()) {
+    // However long nothing was verified, the newest that was is found: what has no receipt takes no call to know.
+    if (!withReceipt.has(id)) {
+      passedOver.push(`${id}: it has no receipt: it was not verified, or not yet`);
+      continue;
+    }
+    if (++lookedAt > MAX_LOOKED_AT) {
+      break;
+    }
     const { receipt, untrusted } = await findReceipt(deps, id);
     if (receipt === undefined) {
-      passedOver.push(`${id}: ${untrusted[0] ?? 'it has no receipt: it was not verified, or not yet'}`);
+      passedOver.push(`${id}: ${untrusted[0] ?? 'its receipt is gone'}`);
       continue;
     }
     if (receipt.kind === 'pre-restore') {

@@ -12,6 +12,8 @@ export interface KnownInstance {
   readonly state: 'pending' | 'running' | 'stopping' | 'stopped' | 'shutting-down' | 'terminated' | 'vanished';
   /** Private addresses and host names, in lower case; EC2 takes them from terminated ones. */
   readonly addresses: readonly string[];
+  /** null: EC2 does not say, as of terminated ones. */
+  readonly vpcId: string | null;
 }
 
 /** What finding instances needs. */
@@ -40,13 +42,13 @@ export async function findByIds({ ec2 }: FindInstancesDeps, ids: readonly string
       if (!(error instanceof NoNodeError && isUnknownId(error.cause))) {
         throw error;
       }
-      found.push({ instanceId, state: 'vanished', addresses: [] });
+      found.push({ instanceId, state: 'vanished', addresses: [], vpcId: null });
     }
   }
   return found;
 }
 
-/** Instances at these addresses or private DNS names, whatever their tags and state. */
+/** Instances at these addresses or private DNS names, whatever their tags and state. Neither is unique in a region: other VPCs may have them too. */
 export async function findByHosts({ ec2 }: FindInstancesDeps, hosts: readonly string[]): Promise<KnownInstance[]> {
   const found: KnownInstance[] = [];
   for (const [Name, matches] of [
@@ -60,6 +62,12 @@ export async function findByHosts({ ec2 }: FindInstancesDeps, hosts: readonly st
     }
   }
   return found;
+}
+
+/** Those in a VPC of the others; all of them, where of none of the others a VPC is known. */
+export function inVpcsOf(others: readonly KnownInstance[], found: readonly KnownInstance[]): KnownInstance[] {
+  const vpcs = new Set(others.flatMap(({ vpcId }) => vpcId ?? []));
+  return found.filter(({ vpcId }) => vpcs.size === 0 || (vpcId !== null && vpcs.has(vpcId)));
 }
 
 function isUnknownId(error: unknown): boolean {
@@ -99,6 +107,7 @@ async function describe(ec2: EC2Client, input: DescribeInstancesCommandInput): P
               ...(device.Ipv6Addresses ?? []).map((address) => address.Ipv6Address),
             ]),
           ].flatMap((address) => (address === undefined || address === '' ? [] : address.toLowerCase())),
+          vpcId: instance.VpcId ?? null,
         },
   );
 }

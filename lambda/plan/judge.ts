@@ -92,7 +92,7 @@ export function judge(situation: Situation): Judgement {
   const members = knownMembers({
     receipts,
     inspections: inspected.map(({ inspection }) => inspection),
-    newestRevision: newest?.snapshot.revision ?? 0,
+    newestRevision: knownRevision(situation).revision,
   });
   const unreachable = nodes.filter(({ inspection }) => inspection === null);
   const absent = judgeAbsent(
@@ -281,7 +281,18 @@ function checkBackup({ backupId, snapshot, findings, kind }: Receipt): Found {
   };
 }
 
-function checkSurvivor({ request, newest }: Situation, survivors: readonly Survivor[]): Found {
+/** What the cluster had come to for certain, by the newest backup or, right after a restore, by its record, and what says so. */
+function knownRevision({ newest, recordedRevision }: Situation): { readonly revision: number; readonly by: string } {
+  return newest !== null && newest.snapshot.revision >= recordedRevision
+    ? { revision: newest.snapshot.revision, by: `backup ${newest.backupId} has ${String(newest.snapshot.revision)}` }
+    : {
+        revision: recordedRevision,
+        by: `the cluster has begun with ${String(recordedRevision)} after a restore, as its record says`,
+      };
+}
+
+function checkSurvivor(situation: Situation, survivors: readonly Survivor[]): Found {
+  const { request } = situation;
   if (request.from !== 'survivor') {
     return { refusals: [], warnings: [] };
   }
@@ -297,12 +308,13 @@ function checkSurvivor({ request, newest }: Situation, survivors: readonly Survi
       warnings: [],
     };
   }
-  if (newest !== null && best.revision < newest.snapshot.revision) {
+  const known = knownRevision(situation);
+  if (best.revision < known.revision) {
     return {
       refusals: [
         refusal(
           'survivor-older',
-          `the survivor ${best.memberName} is at revision ${String(best.revision)}, older than backup ${newest.backupId} at ${String(newest.snapshot.revision)}; expected a survivor that knows more, and this may be one that came back empty; restore the backup instead, without "from"`,
+          `the survivor ${best.memberName} is at revision ${String(best.revision)}, and ${known.by}; expected a survivor that knows as much, and this may be one that came back empty; restore a backup instead, without "from"`,
         ),
       ],
       warnings: [],
@@ -375,11 +387,11 @@ function checkNode(
       warn(`it is not known whether the image ${image.name} is there: the node has no crictl`);
     }
   }
-  const { newest } = situation;
-  if (newest !== null && etcd.member !== null && etcd.member.revision < newest.snapshot.revision) {
+  const known = knownRevision(situation);
+  if (etcd.member !== null && etcd.member.revision < known.revision) {
     // Controllers and kubelets that ask an empty API delete what it does not know.
     warn(
-      `this member serves revision ${String(etcd.member.revision)}, and backup ${newest.backupId} has ${String(newest.snapshot.revision)}: it came back ${etcd.member.linearizable ? 'empty or old, with a quorum of its own, and an API server on it makes kubelets delete pods' : 'empty or old'}; stop it now, before the restore: 'systemctl stop kubelet', then end kube-apiserver and etcd`,
+      `this member serves revision ${String(etcd.member.revision)}, and ${known.by}: it came back ${etcd.member.linearizable ? 'empty or old, with a quorum of its own, and an API server on it makes kubelets delete pods' : 'empty or old'}; stop it now, before the restore: 'systemctl stop kubelet', then end kube-apiserver and etcd`,
     );
   }
   if (etcd.member?.isLearner === true) {

@@ -15,7 +15,7 @@ export interface MemberSources {
   /** The receipt of the backup that is restored, and the newest one. */
   readonly receipts: readonly Receipt[];
   readonly inspections: readonly Inspection[];
-  /** Revision of the newest backup on the present timeline; 0: there is none. */
+  /** What the cluster had come to for certain, by its newest backup or restore; 0: not known. Infinity: no member's list is taken for all. */
   readonly newestRevision: number;
 }
 

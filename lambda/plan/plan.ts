@@ -9,7 +9,8 @@ import { canonicalJson, readAnnouncement } from '../shared/announcement';
 import { backupIdOf } from '../shared/backup-id';
 import { check } from '../shared/check';
 import { chosenFromReceipt } from '../shared/chosen-snapshot';
-import { AnnouncementError, describeError, EventError, RestoreRefusedError } from '../shared/errors';
+import { AnnouncementError, describeError, EventError, RestoreRefusedError, StoreError } from '../shared/errors';
+import type { Inspection } from '../shared/inspection';
 import type { OfficialTools } from '../shared/official-tools';
 import { findReceipt, type Receipt } from '../shared/receipt';
 import type { RestoreNode, RestoreState } from '../shared/restore-state';
@@ -17,11 +18,11 @@ import type { Document } from '../shared/run-document';
 import { getVersion, listVersions, putNew, sha256Hex, type Store } from '../shared/store';
 import type { Fields, Telemetry } from '../shared/telemetry';
 import { choosePreRestore, chooseSnapshot, findNewest } from './choose-snapshot';
-import { findByHosts, findByIds, findByTags, type KnownInstance } from './find-instances';
+import { findByHosts, findByIds, findByTags, inVpcsOf, type KnownInstance } from './find-instances';
 import { type InspectedNode, inspectNodes } from './inspect';
 import { judge, type Judgement } from './judge';
 import { type KubernetesNodes, makePlan, type Plan } from './make-plan';
-import { hostsOf, knownMembers } from './members';
+import { hostsOf, isSameMember, knownMembers } from './members';
 import { requireOnlyOne } from './one-at-a-time';
 import { type Records, readRecords } from './records';
 import { examples, readRequest } from './request';
@@ -180,7 +181,7 @@ async function inspect(deps: PlanDeps, state: RestoreState): Promise<readonly [R
   if (state.rollbackId !== null) {
     // Nothing of the bucket is needed to undo: S3 may be what the restore failed for.
     const { nodes } = await lookAt(deps, restoreId, []);
-    const undo = undoOf(state, state.rollbackId, nodes);
+    const undo = undoOf(state, state.rollbackId, nodes, await recordOf(deps, state.rollbackId));
     if (undo !== undefined) {
       return [undo, { rollback: state.rollbackId, served: undo.served, nodes: undo.nodes.length }];
     }
@@ -268,6 +269,9 @@ async function finish(
     {
       ...state,
       nodes: judgement.nodes,
+      leftOut: fleet.nodes.flatMap(({ instanceId, inspection }) =>
+        inspection?.etcd.manifest === 'missing' ? instanceId : [],
+      ),
       survivor: best === undefined ? null : { instanceId: best.instanceId, revision: best.revision },
       plan: shown,
       highestRevision: judgement.highestRevision,
@@ -351,13 +355,13 @@ async function lookAt(deps: PlanDeps, restoreId: string, receipts: readonly Rece
   const hosts = knownMembers({
     receipts,
     inspections: nodes.flatMap(({ inspection }) => inspection ?? []),
-    newestRevision: 0,
+    // Everybody whom anyone names: a first node that came back empty has a quorum of its own, and names only itself.
+    newestRevision: Infinity,
   }).flatMap(({ peerUrls }) => hostsOf(peerUrls).filter((host) => !own.has(host)));
-  const found = [
-    ...(await findByIds(deps, knownIds)),
-    // Every search is the same to EC2: what failed by tags fails by addresses.
-    ...(byIdsBecause === undefined ? [...(await findByTags(deps)), ...(await findByHosts(deps, hosts))] : []),
-  ];
+  // Every search is the same to EC2: what failed by tags fails by addresses.
+  const tagged = byIdsBecause === undefined ? await findByTags(deps) : [];
+  const atHosts = byIdsBecause === undefined ? await findByHosts(deps, hosts) : [];
+  const found = [...(await findByIds(deps, knownIds)), ...tagged, ...inVpcsOf(tagged, atHosts)];
   const isOther = ({ instanceId }: KnownInstance, index: number) =>
     !running.some((node) => node.instanceId === instanceId) &&
     found.findIndex((other) => other.instanceId === instanceId) === index;
@@ -399,47 +403,138 @@ function controlPlaneIn(key: string, bytes: Buffer): readonly string[] {
   }
 }
 
+/** Whether the bucket has a restore's record, which is only written of what was served. */
+interface RecordSeen {
+  readonly recorded: boolean;
+  readonly warnings: readonly string[];
+}
+
+async function recordOf(deps: PlanDeps, restoreId: string): Promise<RecordSeen> {
+  const recordKey = `restores/${restoreId}.json`;
+  try {
+    const { versions } = await listVersions(deps.store, recordKey);
+    return { recorded: versions.some(({ key }) => key === recordKey), warnings: [] };
+  } catch (error) {
+    if (!(error instanceof StoreError)) {
+      throw error;
+    }
+    return {
+      recorded: false,
+      warnings: [`whether ${recordKey} is there is not known, only the nodes were asked: ${error.message}`],
+    };
+  }
+}
+
+/** What a node has of a restore that was not cleaned up there. */
+type Journal = NonNullable<Inspection['journal']>;
+
 /**
  * What undoes a restore that has not ended: its journal is on a node. Where an API server has served the restored data there is no way
- * back any more, and the undo starts everything on that data. undefined: no node knows of it.
+ * back any more, and the undo starts everything on that data. undefined: no node knows of it. Throws RestoreRefusedError where the nodes
+ * do not say enough, or say both.
  */
-function undoOf(state: RestoreState, rollbackId: string, nodes: readonly InspectedNode[]): RestoreState | undefined {
-  const journals = nodes.flatMap(({ inspection }) =>
-    inspection?.journal?.restoreId === rollbackId ? inspection.journal : [],
+function undoOf(
+  state: RestoreState,
+  rollbackId: string,
+  nodes: readonly InspectedNode[],
+  { recorded, warnings }: RecordSeen,
+): RestoreState | undefined {
+  const inspected = nodes.flatMap(({ instanceId, inspection }) =>
+    inspection === null ? [] : { instanceId, inspection },
   );
+  const under = inspected.flatMap(({ instanceId, inspection }) =>
+    inspection.journal?.restoreId === rollbackId ? { instanceId, inspection, journal: inspection.journal } : [],
+  );
+  const others = inspected.filter(({ inspection }) => inspection.journal?.restoreId !== rollbackId);
+  const journals = under.map(({ journal }) => journal);
+  const silent = nodes.filter(({ inspection }) => inspection === null);
+  const silence = silent
+    .map(({ instanceId, problem }) => `${instanceId} does not answer (${problem?.slice(0, 200) ?? 'no reason given'})`)
+    .join(', ');
+  const again = `bring it back, or stop its instance, and send {"rollback":"${rollbackId}"} again`;
   if (journals.length === 0) {
+    if (silent.length > 0) {
+      throw new RestoreRefusedError(
+        [
+          `${silence}, and no other node has a journal of restore ${rollbackId}, expected every running node to say whether that restore is under way`,
+        ],
+        again,
+      );
+    }
     return undefined;
   }
-  const served = journals.some((journal) => journal.served);
-  const silent = nodes.filter(({ inspection }) => inspection === null);
-  if (!served && silent.length > 0 && journals.some((journal) => journal.started)) {
+  // An undo takes the kept data back: where it lies without a journal, the restore has ended there.
+  const ended = others.filter(({ inspection }) => inspection.data.kept.includes(rollbackId));
+  const knownServed = recorded || ended.length > 0 || journals.some((journal) => journal.served);
+  if (!knownServed && silent.length > 0 && journals.some((journal) => journal.started)) {
     // Renaming back on the others while one of them has shown clients the restored data would leave two histories.
     throw new RestoreRefusedError(
       [
-        `${silent.map(({ instanceId, problem }) => `${instanceId} does not answer (${problem?.slice(0, 200) ?? 'no reason given'})`).join(', ')}, and restore ${rollbackId} had started etcd on other nodes, expected every running node to say whether its API server has served the restored data`,
+        `${silence}, and restore ${rollbackId} had started etcd on other nodes, expected every running node to say whether its API server has served the restored data`,
       ],
-      `bring it back, or stop its instance, and send {"rollback":"${rollbackId}"} again`,
+      again,
     );
   }
+  const undone = under.filter(({ journal }) => journal.undone);
+  if (knownServed && undone.length > 0) {
+    const servedBy = [
+      ...under.filter(({ journal }) => journal.served).map(({ instanceId }) => instanceId),
+      ...ended.map(({ instanceId }) => instanceId),
+    ];
+    throw new RestoreRefusedError(
+      [
+        `restore ${rollbackId} was undone on ${undone.map(({ instanceId }) => instanceId).join(', ')} and its data was served ${servedBy.length === 0 ? `as restores/${rollbackId}.json says` : `on ${servedBy.join(', ')}`}, expected one of both everywhere`,
+      ],
+      `decide which data is to stay: stop kube-apiserver and etcd where the other is, as docs/restore.md says, and restore from a survivor or a backup`,
+    );
+  }
+  const isBackInOldCluster = others.some(({ inspection }) =>
+    inspection.etcd.member?.members.some((member) =>
+      under.some(({ inspection: { etcd } }) =>
+        isSameMember(member, { name: etcd.memberName, peerUrls: etcd.peerUrls }),
+      ),
+    ),
+  );
+  const served = knownServed || (!isBackInOldCluster && mayHaveServed(journals));
+  const mine = nodes.filter(
+    ({ inspection }) =>
+      inspection === null || inspection.journal === null || inspection.journal.restoreId === rollbackId,
+  );
   return {
     ...state,
     served,
-    nodes: nodes.map(toUndone).toSorted((a, b) => (a.memberName < b.memberName ? -1 : 1)),
+    nodes: mine.map(toUndone).toSorted((a, b) => (a.memberName < b.memberName ? -1 : 1)),
+    // What clients may have seen, for the record and for the next restore.
+    highestRevision: Math.max(0, ...inspected.map(({ inspection }) => inspection.etcd.member?.revision ?? 0)),
+    warnings: [...state.warnings, ...warnings],
     plan: {
       result: 'RollBack',
       rollback: rollbackId,
       summary: served
-        ? `API servers have served what restore ${rollbackId} put there: nothing is put back, everything is started on the restored data; {"rollback":"${rollbackId}"} then shows the way back to what was there before`
-        : `undoes restore ${rollbackId} on ${String(nodes.length)} nodes: the data, the manifests and the kubelet as they were`,
-      nodes: nodes.map(({ instanceId, inspection, problem }) => ({
-        instanceId,
-        member: inspection?.etcd.memberName ?? null,
-        journal: inspection?.journal?.restoreId ?? null,
-        ...(problem === null ? {} : { problem: problem.slice(0, 500) }),
+        ? `API servers have served what restore ${rollbackId} put there${knownServed ? '' : ', or one that is gone may have'}: nothing is put back, everything is started on the restored data; {"rollback":"${rollbackId}"} then shows the way back to what was there before`
+        : `undoes restore ${rollbackId} on ${String(mine.length)} nodes: the data, the manifests and the kubelet as they were`,
+      nodes: nodes.map((node) => ({
+        instanceId: node.instanceId,
+        member: node.inspection?.etcd.memberName ?? null,
+        journal: node.inspection?.journal?.restoreId ?? null,
+        ...(mine.includes(node) ? {} : { leftAlone: 'it has the journal of another restore' }),
+        ...(node.problem === null ? {} : { problem: node.problem.slice(0, 500) }),
       })),
+      warnings,
     },
     step: { name: 'Inspect', done: true, ok: true },
   };
+}
+
+/**
+ * Whether a node that is gone may have served: no API server is started before all members are checked, so one that is not checked proves
+ * that none was. Nor is anything undone once one has served.
+ */
+function mayHaveServed(journals: readonly Journal[]): boolean {
+  return (
+    journals.length < Math.max(...journals.map(({ nodes }) => nodes ?? 0)) &&
+    journals.every(({ checked, undone }) => checked && !undone)
+  );
 }
 
 /** Every node takes part in an undo, also one that does not answer just now. */

@@ -20,6 +20,7 @@ const evidence = z.object({
     served: z.boolean('true or false'),
     bump: revision,
     snapshot: z.nullable(z.object({ revision })),
+    highestRevision: z.optional(revision),
   }),
 });
 
@@ -62,10 +63,12 @@ export async function readRecords(store: Store): Promise<Records> {
     }
   }
   for (const version of restores.filter(({ key }) => EVIDENCE_KEY.test(key)).slice(-NEWEST_FAILED)) {
-    const { served, bump, snapshot } = (await readRecord(store, version, evidence, warnings))?.state ?? {};
+    const { served, bump, snapshot, highestRevision } =
+      (await readRecord(store, version, evidence, warnings))?.state ?? {};
     // A failure after clients had read leaves no other record where a node could not be brought up.
-    if (served === true && bump !== undefined && snapshot !== undefined && snapshot !== null) {
-      revisions.push(snapshot.revision + bump);
+    if (served === true && bump !== undefined && snapshot !== undefined) {
+      // An execution that only ends another one's work knows no snapshot, but what the members had come to.
+      revisions.push(snapshot === null ? (highestRevision ?? 0) : snapshot.revision + bump);
     }
   }
   const last = drills.findLast(({ key }) => DRILL_KEY.test(key));

@@ -3,6 +3,7 @@ import { ROLLBACK_FAILED } from './failure';
 import { type NodeResults, resultOf } from './node-results';
 import type { PhaseResult, Run } from './run';
 import { type AllOutcomes, failedOf, nodesFailed, runOnAll, valuesOf } from './run-on-all';
+import { strangersOf } from './strangers';
 
 const PATIENCE_SECONDS = 300;
 const ROLLBACK_PATIENCE_SECONDS = 1800;
@@ -30,6 +31,10 @@ export async function checkEtcd(run: Run): Promise<PhaseResult> {
   );
   if (problems.length > 0) {
     return { done: true, ok: false, error: 'CheckEtcdFailed', cause: problems.join('; ').slice(0, 3000) };
+  }
+  const strangers = await strangersOf(run);
+  if (strangers !== undefined) {
+    return { done: true, ok: false, error: 'CheckEtcdFailed', cause: strangers };
   }
   const clusterId = members[0]?.value.member.clusterId ?? '';
   // Before the first API server is started, not after: a call that dies in between leaves the machine with the state from here.
@@ -65,6 +70,10 @@ export function staleLeases(
 /** Whether what was healthy before the restore is healthy again. */
 export async function checkRolledBack(run: Run): Promise<PhaseResult> {
   const { state, journalId } = run;
+  // Nothing was rolled back, and the journals that say what was healthy before are gone.
+  if (run.finishesForward) {
+    return { done: true, ok: true };
+  }
   const all = await check(run, 'before', NO_REVISION, resultOf('before', journalId), ROLLBACK_PATIENCE_SECONDS);
   if (!all.done) {
     return { done: false };
@@ -76,7 +85,7 @@ export async function checkRolledBack(run: Run): Promise<PhaseResult> {
       done: true,
       ok: false,
       error: ROLLBACK_FAILED,
-      cause: `the old data is back on all nodes, and not all of it is healthy again: ${cause}; what is left to do there: correct what the message says, and start the kubelet and the static pods of that node`,
+      cause: `the old data is back on all nodes, and not all of it is healthy again: ${cause}; what is left to do there: correct what the message says, and start the kubelet and the static pods of that node; then send {"rollback":"${journalId}"}, which removes the journals: until then no backup runs on these nodes`,
     };
   }
   const undone = `restore ${journalId} was undone: the old data, manifests and components are back on all ${String(state.nodes.length)} nodes, and what was healthy before is healthy again`;

@@ -10,6 +10,10 @@ export type CleanUpOutcome = 'failed' | 'restored' | 'held';
 
 /** Removes what a failed restore staged, its key and its journal: the next one finds nothing in its way. */
 export async function cleanUp(run: Run): Promise<PhaseResult> {
+  // RollBack has done that, and not as after a failure.
+  if (run.finishesForward) {
+    return { done: true, ok: true };
+  }
   const all = await cleanNodes(run, 'failed');
   if (!all.done) {
     return { done: false };

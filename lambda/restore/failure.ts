@@ -1,4 +1,5 @@
 import type { RestoreState } from '../shared/restore-state';
+import type { Phase } from './run';
 
 /** An error's name and what it means, as the machine's Fail states show them. */
 export interface Failure {
@@ -25,18 +26,30 @@ export function withFailure(state: RestoreState, { error, cause }: Failure): Res
   return { ...state, failure: { error: both.error, cause: both.cause.slice(0, MAX_CAUSE) } };
 }
 
-/** The state with what a Catch of the machine put into it as a failure. */
-export function withCaughtError(state: RestoreState): RestoreState {
+/** The state with what a Catch of the machine put into it as a failure; `phase` is the state that it went to. */
+export function withCaughtError(state: RestoreState, phase: Phase): RestoreState {
   const { error: caught, ...rest } = state;
   if (caught === undefined) {
     return state;
   }
   const { name, done } = state.step;
   const place = done ? `the state after ${name}` : `the state ${name}`;
-  return withFailure(rest, {
-    error: caught.Error,
-    cause: `${place} ended in ${caught.Error}: ${messageOf(caught.Cause)}`,
-  });
+  const cause = `${place} ended in ${caught.Error}: ${messageOf(caught.Cause)}`;
+  // Nobody knows how far the undo or the cleanup came, and nothing after this goes on with it.
+  switch (phase) {
+    case 'GatherRollbackEvidence':
+      return withFailure(rest, { error: ROLLBACK_FAILED, cause: `${cause}; ${notEnded(state, 'the undo')}` });
+    case 'GatherEvidence':
+      return withFailure(rest, { error: caught.Error, cause: `${cause}; ${notEnded(state, 'the cleanup')}` });
+    default:
+      return withFailure(rest, { error: caught.Error, cause });
+  }
+}
+
+function notEnded({ nodes, restoreId, rollbackId }: RestoreState, what: string): string {
+  const id = rollbackId ?? restoreId;
+  const names = nodes.map(({ instanceId, memberName }) => `${instanceId} (${memberName})`).join(', ');
+  return `so ${what} of restore ${id} has not ended on ${names}, and no backup runs there until it has; what is left to do: send {"rollback":"${id}"}, which goes on where it was`;
 }
 
 /** Lambda's cause is JSON with the message and a stack trace. */

@@ -21,7 +21,7 @@ export async function gatherEvidence(run: Run): Promise<PhaseResult> {
     read: resultOf('evidence', journalId),
     patienceSeconds: PATIENCE_SECONDS,
   });
-  const failed = state.failure ?? UNKNOWN;
+  const failed = failureToShow(run);
   // Called once: a node that is not at its end by now is told as that.
   const nodes = Object.fromEntries(
     state.nodes.map((node) => {
@@ -31,7 +31,7 @@ export async function gatherEvidence(run: Run): Promise<PhaseResult> {
       return [nameOf(node), evidence];
     }),
   );
-  const rollbackFailed = phase === 'GatherRollbackEvidence' || failed.error === ROLLBACK_FAILED;
+  const rollbackFailed = failed.error === ROLLBACK_FAILED;
   deps.telemetry.measure(rollbackFailed ? 'RollbacksFailed' : 'RestoresFailed', MetricUnit.Count, 1);
   const told = await store(run, { ...state, failure: failed }, { nodes, rollbackFailed });
   return { done: true, ok: true, change: { failure: { error: failed.error, cause: `${failed.cause}; ${told}` } } };
@@ -41,6 +41,17 @@ const UNKNOWN: Failure = {
   error: 'RestoreFailed',
   cause: 'got no failure from the states before, expected one; look at the history of the execution',
 };
+
+/** After a rollback that nobody could tell of, the first failure alone would read as if all had been put back. */
+function failureToShow({ state, phase, journalId }: Run): Failure {
+  const known = state.failure ?? UNKNOWN;
+  return phase === 'GatherRollbackEvidence' && known.error !== ROLLBACK_FAILED
+    ? {
+        error: ROLLBACK_FAILED,
+        cause: `the rollback did not come to its end, and nodes may be stopped: start an execution with {"rollback":"${journalId}"}; ${known.cause}`,
+      }
+    : known;
+}
 
 /** Where the evidence is, in words. */
 async function store(

@@ -9,8 +9,9 @@ import { failedOf, nameOf, nodesFailed, runOnAll, valuesOf } from './run-on-all'
 import { presignGet, seal } from './seal';
 
 const PATIENCE_SECONDS = 120;
-// As the document has it (lib/restore.ts).
+// As the document has them (lib/restore.ts).
 const TOOL_URLS_MAX_CHARS = 4600;
+const TOOL_PINS_MAX_CHARS = 1500;
 
 /**
  * Each node makes a key, gets a URL that only that key can use, downloads and stages the whole restored data directory. Nothing that runs
@@ -27,6 +28,10 @@ export async function preflight(run: Run): Promise<PhaseResult> {
       cause:
         'snapshot in the state of the execution: got none, expected the one that was chosen; start a new execution',
     };
+  }
+  const tooLong = whyPinsDoNotFit(run);
+  if (tooLong !== undefined) {
+    return { done: true, ok: false, error: 'PreflightFailed', cause: tooLong };
   }
   const change = { bump: bumpOf(state, snapshot), token: `${deps.clusterName}-${state.restoreId}` };
   const keys = await runOnAll(run, {
@@ -112,7 +117,8 @@ export function initialCluster(nodes: readonly RestoreNode[]): string {
     .join(',');
 }
 
-const TOOL_NAMES = ['etcd', 'etcdctl', 'etcdutl'] as const;
+// What a node restores with; it never runs etcd itself.
+const TOOL_NAMES = ['etcdctl', 'etcdutl'] as const;
 // No file has this SHA-256.
 const NO_HASH = '0'.repeat(64);
 
@@ -147,7 +153,6 @@ async function stageParameters(run: Run, node: RestoreNode, stage: Stage): Promi
   const { deps, state } = run;
   const { snapshot, tools } = stage;
   const forced = state.request.forced.includes('unknown-tool');
-  const pins = forced ? '' : expectedPins(node, deps.officialTools, deps.acknowledgedTools);
   const usable = tools.filter(
     ({ version, sha256, name }) =>
       version === node.etcdVersion &&
@@ -168,7 +173,7 @@ async function stageParameters(run: Run, node: RestoreNode, stage: Stage): Promi
     Bump: String(stage.bump),
     InitialCluster: initialCluster(state.nodes),
     Token: stage.token,
-    ToolPins: pins,
+    ToolPins: pinsOf(run, node),
     ToolUrls: await toolUrls(deps.store, {
       tools: usable,
       arch: node.arch,
@@ -179,6 +184,21 @@ async function stageParameters(run: Run, node: RestoreNode, stage: Stage): Promi
     DiskLimitPercent: String(deps.diskLimitPercent),
     AllowQuota: state.request.forced.includes('quota') ? 'yes' : 'no',
   };
+}
+
+/** Of a node in this restore: none when every tool may run. */
+function pinsOf({ deps, state }: Run, node: RestoreNode): string {
+  return state.request.forced.includes('unknown-tool')
+    ? ''
+    : expectedPins(node, deps.officialTools, deps.acknowledgedTools);
+}
+
+/** SSM would only say that a parameter is not valid. */
+function whyPinsDoNotFit(run: Run): string | undefined {
+  const node = run.state.nodes.find((candidate) => pinsOf(run, candidate).length > TOOL_PINS_MAX_CHARS);
+  return node === undefined
+    ? undefined
+    : `hashes that tools of ${nameOf(node)} may have: got ${String(pinsOf(run, node).length)} characters for etcd ${node.etcdVersion}, expected at most ${String(TOOL_PINS_MAX_CHARS)}; nothing was changed: remove from acknowledgedTools those that no node has any more, deploy, and start again, or force it with "forceUnknownTool": true`;
 }
 
 function whyUnusable(node: RestoreNode, { publicKey }: NodeResults['key']): string[] {

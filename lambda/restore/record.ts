@@ -73,8 +73,7 @@ export async function writeRecord({ deps, journalId }: Run, state: RestoreState)
     executionArn: state.executionArn,
     outcome: 'restored',
     snapshot,
-    // An execution that only ends another one's work does not know what that one restored.
-    ...(snapshot === null ? {} : { revisionAfter: snapshot.revision + state.bump }),
+    ...revisionAfter(state),
     bump: state.bump,
     clusterId: state.clusterId ?? null,
     nodes: state.nodes,
@@ -89,6 +88,14 @@ export async function writeRecord({ deps, journalId }: Run, state: RestoreState)
     restoredAt: deps.now().toISOString(),
   };
   await putNew(deps.store, { key: recordKey(journalId), body: Buffer.from(canonicalJson(record)) });
+}
+
+/** An execution that only ends another one's work does not know what that one restored: what was seen of the members is the least. */
+function revisionAfter({ snapshot, bump, highestRevision }: RestoreState): { readonly revisionAfter?: number } {
+  if (snapshot !== null) {
+    return { revisionAfter: snapshot.revision + bump };
+  }
+  return highestRevision > 0 ? { revisionAfter: highestRevision } : {};
 }
 
 /** What the console shows at the end. */

@@ -72,7 +72,7 @@ export async function restore(
       return await recordInterruption(deps, event);
     }
     const { phase, state } = readEvent(event);
-    return await work(new Run(deps, phase, withCaughtError(state), invocation));
+    return await work(new Run(deps, phase, withCaughtError(state, phase), invocation));
   } finally {
     deps.telemetry.publish();
   }

@@ -1,10 +1,10 @@
 import { StoreError } from '../shared/errors';
-import { cleanNodes } from './clean-up';
+import { type CleanUpOutcome, cleanNodes } from './clean-up';
 import { type Failure, ROLLBACK_FAILED, withFailure } from './failure';
-import { resultOf } from './node-results';
+import { type NodeResults, resultOf } from './node-results';
 import { notRecorded, writeRecord } from './record';
 import type { PhaseResult, Run } from './run';
-import { failedOf, nodesFailed, runOnAll } from './run-on-all';
+import { failedOf, nameOf, nodesFailed, type NodeOutcome, runOnAll } from './run-on-all';
 
 // A node that rebooted, or lost its network for a while, is back by then.
 const PATIENCE_SECONDS = 1800;
@@ -15,10 +15,11 @@ const PATIENCE_SECONDS = 1800;
  */
 export async function rollBack(run: Run): Promise<PhaseResult> {
   const { state, deps, journalId } = run;
+  const forward = state.request.hold === null ? 'yes' : 'held';
   const all = await runOnAll(run, {
     document: deps.documents.rollback,
     comment: `${state.restoreId} RollBack`,
-    parameters: () => Promise.resolve({ RestoreId: journalId, Served: state.served ? 'yes' : 'no' }),
+    parameters: () => Promise.resolve({ RestoreId: journalId, Served: state.served ? forward : 'no' }),
     read: resultOf('rollback', journalId),
     patienceSeconds: PATIENCE_SECONDS,
   });
@@ -29,7 +30,27 @@ export async function rollBack(run: Run): Promise<PhaseResult> {
   if (failed.length > 0) {
     return { done: true, ok: false, ...leftToDo(run, nodesFailed(run, failed)) };
   }
+  const mixed = whyMixed(run, all.outcomes);
+  if (mixed !== undefined) {
+    return { done: true, ok: false, error: ROLLBACK_FAILED, cause: mixed };
+  }
   return state.served ? keepRestored(run) : { done: true, ok: true };
+}
+
+/** Commands of an earlier call can have had another word on whether the data was served: no node may go another way than the others. */
+function whyMixed(
+  { state, journalId }: Run,
+  outcomes: readonly NodeOutcome<NodeResults['rollback']>[],
+): string | undefined {
+  const other = outcomes.filter(
+    (outcome) => outcome.kind === 'ok' && (state.served ? outcome.value.undone : outcome.value.finishedForward),
+  );
+  const [got, expected] = state.served
+    ? ['put the old data back', 'the restored data to stay everywhere, because API servers had served it']
+    : ['started everything on the restored data', 'the old data to be put back everywhere'];
+  return other.length === 0
+    ? undefined
+    : `${other.map(({ node }) => nameOf(node)).join(', ')} ${got}, expected ${expected}; what is left to do: stop kubelet, kube-apiserver and etcd on these nodes, and bring all nodes to the same data by hand as docs/restore.md says: member.before-${journalId} and member.restored-${journalId} are on the nodes`;
 }
 
 /** What a person has to do on the nodes that could not be rolled back. */
@@ -45,15 +66,22 @@ function leftToDo({ state, deps, journalId }: Run, { cause }: Failure): Failure 
 /** The nodes run on restored data that was read: it stays, is recorded, and no journal stands in the way of the next restore. */
 async function keepRestored(run: Run): Promise<PhaseResult> {
   const { state, deps, journalId } = run;
-  const cleaned = await cleanNodes(run, 'restored');
+  const outcome: CleanUpOutcome = state.request.hold === null ? 'restored' : 'held';
+  const cleaned = await cleanNodes(run, outcome);
   if (!cleaned.done) {
     return { done: false };
   }
   const left = failedOf(cleaned.outcomes);
+  if (run.finishesForward && left.length === 0) {
+    return finishedForward(run);
+  }
   const failure: Failure = {
     error: ROLLBACK_FAILED,
     cause: [
-      'the old data was not put back, because API servers had served the restored data and clients have seen its revisions; every component was started on the restored data',
+      'the old data was not put back, because API servers had served the restored data and clients have seen its revisions',
+      outcome === 'held'
+        ? 'every component but the held controllers was started on the restored data'
+        : 'every component was started on the restored data',
       ...(left.length > 0 ? [nodesFailed(run, left).cause] : []),
       `to go back to what was there before, by its backup: {"confirm":"${deps.clusterName}","rollback":"${journalId}"}; where none could be taken, the old data is on the nodes as member.before-${journalId}, and docs/restore.md says how to use it`,
     ].join('; '),
@@ -67,4 +95,28 @@ async function keepRestored(run: Run): Promise<PhaseResult> {
     return { done: true, ok: false, ...failure, cause: `${failure.cause}; ${notRecorded(journalId, error)}` };
   }
   return { done: true, ok: false, ...failure };
+}
+
+/** An undo was asked for, and what could be done in its place is done. */
+async function finishedForward(run: Run): Promise<PhaseResult> {
+  const { state, deps, journalId } = run;
+  let { warnings } = state;
+  try {
+    await writeRecord(run, state);
+  } catch (error) {
+    if (!(error instanceof StoreError)) {
+      throw error;
+    }
+    warnings = [...warnings, notRecorded(journalId, error)];
+  }
+  const plan = {
+    result: 'FinishedForward',
+    restoreId: journalId,
+    text: `restore ${journalId} was not undone, because API servers had served its data and clients have seen its revisions; it was brought to its end instead: every component was started on the restored data, and no journal is left`,
+    next: [
+      `to go back to what was there before, by its backup: {"confirm":"${deps.clusterName}","rollback":"${journalId}"}`,
+    ],
+    warnings,
+  };
+  return { done: true, ok: true, change: { plan, warnings } };
 }

@@ -107,6 +107,11 @@ export class Run {
     return this.state.rollbackId ?? this.state.restoreId;
   }
 
+  /** Whether an undo that was asked for has nothing to undo, because clients have seen the restored data. */
+  get finishesForward(): boolean {
+    return this.state.mode === 'rollback' && this.state.served;
+  }
+
   /** Sleeps, or throws TimeLeftError when this call has waited long enough; the machine then calls again. */
   async pause(milliseconds: number): Promise<void> {
     if (this.deps.now().getTime() + milliseconds > this.#until) {

@@ -1,12 +1,17 @@
 import { resultOf } from './node-results';
 import type { PhaseResult, Run } from './run';
 import { failedOf, nodesFailed, runOnAll } from './run-on-all';
+import { strangersOf } from './strangers';
 
 const PATIENCE_SECONDS = 120;
 
 /** Stops etcd, the API server and both controllers on all nodes. From here on every failure is rolled back. */
 export async function stopControlPlane(run: Run): Promise<PhaseResult> {
   const { state, deps } = run;
+  const strangers = state.stoppedAt === null ? await strangersOf(run) : undefined;
+  if (strangers !== undefined) {
+    return { done: true, ok: false, error: 'StopControlPlaneFailed', cause: `${strangers}; nothing was stopped` };
+  }
   const stops = await runOnAll(run, {
     document: deps.documents.stop,
     comment: `${state.restoreId} StopControlPlane`,

@@ -116,6 +116,12 @@ const inspectionSchema = z.object(
         stopped: flag,
         /** etcd was started on what that restore put there. */
         started: flag,
+        /** Its etcd has passed the check: what comes next is an API server, once all nodes have passed it. */
+        checked: flag,
+        /** The old data is back: that restore is undone on this node. */
+        undone: flag,
+        /** Members of the cluster that it makes; null: it has not come so far. */
+        nodes: z.nullable(count),
       }),
     ),
     /** Why this node's etcd is not one that the scripts can restore, each in a sentence. */

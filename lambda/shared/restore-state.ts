@@ -12,6 +12,8 @@ export interface RestoreState {
   readonly snapshot: ChosenSnapshot | null;
   /** The control-plane nodes to be restored, in the order of their member names. Empty before Inspect. */
   readonly nodes: readonly RestoreNode[];
+  /** Instance ids of running control-plane nodes that have no etcd: known, and not restored. Absent before Inspect. */
+  readonly leftOut?: readonly string[];
   /** Instance to take the survivor's or the current state's snapshot from; null: no member serves. */
   readonly survivor: { readonly instanceId: string; readonly revision: number } | null;
   /** What the console shows. null before Inspect. */

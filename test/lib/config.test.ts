@@ -575,7 +575,7 @@ describe('a wrong field', () => {
     [
       'acknowledgedTools',
       { acknowledgedTools: 'a'.repeat(64) },
-      `prod.acknowledgedTools: got "${'a'.repeat(64)}", expected a list of at most 12 SHA-256 hashes`,
+      `prod.acknowledgedTools: got "${'a'.repeat(64)}", expected a list of at most 7 SHA-256 hashes`,
     ],
     [
       'existingBucketName',
@@ -662,10 +662,10 @@ describe('the table of clusters', () => {
     ]);
   });
 
-  test('lists more acknowledged tools than the environment of a function holds as a problem', () => {
-    const tools = Array.from({ length: 13 }, () => 'a'.repeat(64));
+  test('lists more acknowledged tools than a call of a document holds as a problem', () => {
+    const tools = Array.from({ length: 8 }, () => 'a'.repeat(64));
     expect(problemsOf({ ...MINIMAL, acknowledgedTools: tools })).toEqual([
-      expect.stringMatching(/^prod\.acknowledgedTools: got .*, expected a list of at most 12 SHA-256 hashes$/),
+      expect.stringMatching(/^prod\.acknowledgedTools: got .*, expected a list of at most 7 SHA-256 hashes$/),
     ]);
   });
 

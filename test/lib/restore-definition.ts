@@ -17,6 +17,8 @@ export interface State {
   readonly Resource?: string;
   readonly Parameters?: Readonly<Record<string, unknown>>;
   readonly TimeoutSeconds?: number;
+  readonly Error?: string;
+  readonly Cause?: string;
   readonly ErrorPath?: string;
   readonly CausePath?: string;
   readonly OutputPath?: string;

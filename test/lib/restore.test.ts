@@ -1,3 +1,6 @@
+import { expectedPins } from '../../lambda/restore/preflight';
+import { officialTools } from '../../lambda/shared/official-tools';
+import { ACKNOWLEDGED_TOOLS_LIMIT } from '../../lib/config';
 import { exampleTemplate, resourcesOfType, theFunction } from './example-stack';
 import { bucketPolicy, deployed, keyPolicy, policiesOf, roleArn, simulate } from './simulated-iam';
 
@@ -165,9 +168,20 @@ describe('the restore function', () => {
 describe('the documents of a restore', () => {
   const content = (name: string) =>
     template.Resources[idOf('AWS::SSM::Document', name)]?.Properties['Content'] as {
-      parameters: Record<string, { allowedPattern: string; default?: string }>;
+      parameters: Record<string, { allowedPattern: string; maxChars: number; default?: string }>;
       mainSteps: { inputs: { timeoutSeconds: string } }[];
     };
+
+  test('take the hashes of every official release with as many acknowledged ones as there may be', () => {
+    const acknowledged = Array.from({ length: ACKNOWLEDGED_TOOLS_LIMIT }, (_, index) => String(index).repeat(64));
+    const lengths = Object.keys(officialTools).flatMap((etcdVersion) =>
+      (['amd64', 'arm64'] as const).map(
+        (arch) => expectedPins({ etcdVersion, arch }, officialTools, acknowledged).length,
+      ),
+    );
+    expect(Math.min(...lengths)).toBeGreaterThan(ACKNOWLEDGED_TOOLS_LIMIT * 2 * 64);
+    expect(Math.max(...lengths)).toBeLessThanOrEqual(content('RestorePreflight').parameters['ToolPins']?.maxChars ?? 0);
+  });
 
   test.each([
     ['PlanInspect', '120', ['ClusterName', 'Peers']],
@@ -221,7 +235,7 @@ describe('the documents of a restore', () => {
     ['RestoreStart', 'Component', ['etcd', 'api-server', 'controllers'], ['', 'cluster']],
     ['RestoreCheck', 'Component', ['etcd', 'api-server', 'cluster', 'before'], ['', 'controllers']],
     ['RestoreCheck', 'WaitSeconds', ['0', '5', '30', '599', '600'], ['', '601', '1000', '-1']],
-    ['RestoreRollback', 'Served', ['yes', 'no'], ['', 'true']],
+    ['RestoreRollback', 'Served', ['yes', 'no', 'held'], ['', 'true']],
     ['RestoreCleanup', 'Outcome', ['failed', 'restored', 'held'], ['', 'done']],
     ['RestoreStop', 'RestoreId', ['20261120T140000Z'], ['', '20261120T140000', '../x']],
     ['PlanInspect', 'Peers', ['', 'https://10.0.0.1:2380 https://[fe80::1%25eth0]:2380'], ['$(x)', 'a;b']],

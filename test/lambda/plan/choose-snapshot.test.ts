@@ -48,6 +48,17 @@ test('a newer one that was not verified is passed over and told', async () => {
   ]);
 });
 
+test('however many newer ones were not verified, the newest that was is chosen', async () => {
+  await cloud.verified(id(10));
+  for (let second = 0; second < 301; second++) {
+    const time = `${String(Math.floor(second / 60)).padStart(2, '0')}${String(second % 60).padStart(2, '0')}`;
+    cloud.world.put(`snapshots/20261120T11${time}Z.db.zst`, Buffer.from('x'), {});
+  }
+  const { snapshot, warnings } = await cloud.choose({});
+  expect(snapshot?.backupId).toBe(id(10));
+  expect(warnings.at(-1)).toBe('and 296 more');
+});
+
 test('a backup that is asked for by its id and has no receipt is refused, and the newest that could be is named', async () => {
   await cloud.verified(id(10));
   cloud.world.backup(id(11));

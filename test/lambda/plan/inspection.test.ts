@@ -1,10 +1,15 @@
 import { readInspection } from '../../../lambda/shared/inspection';
-import { inspection } from './situation';
+import { inspection, journalOf } from './situation';
 
 const line = (change: object) => `${JSON.stringify({ ...inspection(1), ...change })}\n`;
 
 test('what a healthy node prints is read', () => {
   expect(readInspection(line({}))).toEqual(inspection(1));
+});
+
+test('a journal that does not know yet how many members there will be is read', () => {
+  const journal = journalOf('20261119T000000Z', { nodes: null });
+  expect(readInspection(line({ journal })).journal).toEqual(journal);
 });
 
 test('a node without etcd, as it comes from a template, is read', () => {
@@ -48,11 +53,14 @@ test.each<[string, object, string]>([
     { peers: Array.from({ length: 101 }, () => ({ url: 'https://a:2380', answers: true })) },
     'a list of at most 100',
   ],
-  [
-    'a restore that is no id',
-    { journal: { restoreId: '../x', phase: 'stop', served: false } },
-    'journal.restoreId: got "../x"',
-  ],
+  ['a restore that is no id', { journal: journalOf('../x') }, 'journal.restoreId: got "../x"'],
+  ...(['stopped', 'started', 'served', 'checked', 'undone', 'nodes'] as const).map(
+    (field): [string, object, string] => [
+      `a journal that does not say '${field}'`,
+      { journal: { ...journalOf('20261119T000000Z'), [field]: undefined } },
+      `journal.${field}: got nothing`,
+    ],
+  ),
 ])('%s is refused', (_, change, message) => {
   expect(() => readInspection(line(change))).toThrow(message);
 });

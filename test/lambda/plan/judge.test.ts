@@ -1,12 +1,13 @@
 import { judge, type Situation } from '../../../lambda/plan/judge';
 import { FORCE_FIELDS, type Forceable } from '../../../lambda/shared/restore-state';
-import { allNodes, hash, liveMember, node, receipt, REQUEST, situation } from './situation';
+import { allNodes, hash, journalOf, liveMember, node, receipt, REQUEST, situation } from './situation';
 
 const names = (change: Partial<Situation>) => judge(situation(change)).refusals.map(({ name }) => name);
 const stopped = (number: number) => ({
   instanceId: `i-${String(number)}`,
   state: 'stopped' as const,
   addresses: [`10.0.0.${String(number)}`],
+  vpcId: 'vpc-1',
 });
 /** Members that run without a quorum. */
 const withoutQuorum = liveMember({ linearizable: false, leaderId: '0', alarms: null });
@@ -63,11 +64,7 @@ describe('refusals of a node', () => {
       '/pki/server.crt ended 3 days ago',
     ],
     ['no-image', { images: [{ name: 'etcd:3.6.5-0', present: false }] }, 'the image etcd:3.6.5-0 is not on this node'],
-    [
-      'unfinished-restore',
-      { journal: { restoreId: '20261119T000000Z', phase: 'preflight', served: false, stopped: true, started: false } },
-      '{"rollback":"20261119T000000Z"}',
-    ],
+    ['unfinished-restore', { journal: journalOf('20261119T000000Z') }, '{"rollback":"20261119T000000Z"}'],
     [
       'disk',
       { disk: { size: 1_000_000_000, available: 380_000_000 } },
@@ -114,13 +111,7 @@ describe('refusals of a node', () => {
   });
 
   test('a journal that has stopped nothing is taken over by the next restore', () => {
-    const journal = {
-      restoreId: '20261119T000000Z',
-      phase: 'preflight',
-      served: false,
-      stopped: false,
-      started: false,
-    };
+    const journal = journalOf('20261119T000000Z', { stopped: false, nodes: null });
     expect(names({ nodes: [node(1, { journal }), node(2), node(3)] })).toEqual([]);
   });
 
@@ -303,7 +294,7 @@ test('members with IPv6 addresses and host names are told from others', () => {
   });
   const change = { nodes: [{ ...first, addresses: ['2001:db8::1'] }], receipt: receipt(), newest: null };
   expect(names(change)).toEqual(['missing-member']);
-  const down = { instanceId: 'i-2', state: 'stopped' as const, addresses: ['cp2.internal'] };
+  const down = { instanceId: 'i-2', state: 'stopped' as const, addresses: ['cp2.internal'], vpcId: null };
   expect(names({ ...change, instances: [down] })).toEqual([]);
 });
 
@@ -352,7 +343,7 @@ describe('missing members', () => {
   );
 
   test('one that EC2 has forgotten is accounted for by an instance of the control plane that is gone, each by one', () => {
-    const vanished = { instanceId: 'i-9', state: 'vanished' as const, addresses: [] };
+    const vanished = { instanceId: 'i-9', state: 'vanished' as const, addresses: [], vpcId: null };
     expect(names({ nodes: two, instances: [vanished] })).toEqual([]);
     expect(names({ nodes: [node(1)], instances: [vanished] })).toEqual(['missing-member']);
     expect(names({ nodes: two, instances: [] })).toEqual(['missing-member']);
@@ -391,6 +382,19 @@ describe('missing members', () => {
     const empty = liveMember({ revision: 1, members: liveMember().members.slice(0, 1) });
     const first = node(1, { etcd: { ...node(1).inspection?.etcd, member: empty } });
     expect(names({ nodes: [first] })).toEqual(['missing-member', 'missing-member']);
+  });
+
+  test('right after a restore its record stands for the backup that is not there yet', () => {
+    const empty = liveMember({ revision: 203, members: liveMember().members.slice(0, 1) });
+    const first = node(1, { etcd: { ...node(1).inspection?.etcd, member: empty } });
+    const change = { nodes: [first], newest: null, receipt: receipt(), recordedRevision: 204 };
+    expect(names(change)).toEqual(['missing-member', 'missing-member']);
+    expect(names({ ...change, recordedRevision: 203 })).toEqual([]);
+    expect(judge(situation(change)).warnings).toContainEqual(
+      expect.stringContaining(
+        'serves revision 203, and the cluster has begun with 204 after a restore, as its record says: it came back empty or old',
+      ),
+    );
   });
 
   test('a first node that came back empty is told to be stopped at once', () => {
@@ -460,6 +464,20 @@ describe('survivors', () => {
   test('one that is older than the newest backup is refused', () => {
     expect(names({ ...from, nodes: [survivor(1, 999), survivor(2, 10), survivor(3, 10)] })).toEqual(['survivor-older']);
     expect(names({ ...from, nodes: [survivor(1, 1000), survivor(2, 10), survivor(3, 10)] })).toEqual([]);
+  });
+
+  test('one that is older than what the last restore began with is refused, also while there is no backup since', () => {
+    const nodes = [survivor(1, 999), survivor(2, 10), survivor(3, 10)];
+    const { refusals } = judge(situation({ ...from, nodes, newest: null, recordedRevision: 1000 }));
+    expect(refusals.map(({ name }) => name)).toEqual(['survivor-older']);
+    expect(refusals[0]?.sentence).toContain(
+      'the survivor cp1 is at revision 999, and the cluster has begun with 1000 after a restore, as its record says; expected',
+    );
+    expect(names({ ...from, nodes, newest: null, recordedRevision: 999 })).toEqual([]);
+    // Of two that know, the higher counts.
+    expect(names({ ...from, nodes: [survivor(1, 1500), ...nodes.slice(1)], recordedRevision: 1501 })).toEqual([
+      'survivor-older',
+    ]);
   });
 
   test('one with a quorum is a warning', () => {

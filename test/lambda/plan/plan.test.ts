@@ -1,6 +1,6 @@
 import { plan } from '../../../lambda/plan/plan';
 import { executionOf, nodeOf, PlanCloud } from './cloud';
-import { liveMember } from './situation';
+import { journalOf, liveMember } from './situation';
 
 let cloud: PlanCloud;
 beforeEach(async () => {
@@ -163,6 +163,17 @@ describe('with confirm', () => {
     ).toEqual(['i-1 cp1 https://10.0.0.1:2380', 'i-2 cp2 https://10.0.0.2:2380', 'i-3 cp3 https://10.0.0.3:2380']);
   });
 
+  test('nodes without etcd are in the state as left out', async () => {
+    (cloud.instances[1] as { State: { Name: string } }).State.Name = 'stopped';
+    cloud.node(3, {
+      etcd: { ...nodeOf(3).etcd, manifest: 'missing', running: false, member: null, memberName: '', peerUrls: [] },
+      apiServer: { ...nodeOf(3).apiServer, manifest: false },
+    });
+    const state = await cloud.plan({});
+    expect(state.nodes.map(({ instanceId }) => instanceId)).toEqual(['i-1']);
+    expect(state.leftOut).toEqual(['i-3']);
+  });
+
   test('every refusal is said at once, and the plan is kept', async () => {
     cloud.node(1, { zstd: false });
     cloud.node(2, { apiServer: { ...nodeOf(2).apiServer, version: 'v1.34.0' } });
@@ -296,13 +307,7 @@ describe('one at a time', () => {
 });
 
 describe('{"rollback": …}', () => {
-  const journal = (served: boolean, started = false) => ({
-    restoreId: RESTORE,
-    phase: 'preflight',
-    served,
-    stopped: true,
-    started,
-  });
+  const journal = (served: boolean, started = false) => journalOf(RESTORE, { served, started });
 
   test('undoes at once what has not ended, on every node, also one that does not answer', async () => {
     cloud.node(1, { journal: journal(false), etcd: { ...nodeOf(1).etcd, manifest: 'aside' } });
@@ -327,9 +332,161 @@ describe('{"rollback": …}', () => {
 
   test('needs nothing of the bucket for that', async () => {
     cloud.node(2, { journal: journal(false) });
-    cloud.world.s3Mock.reset();
+    cloud.world.s3Mock.reset().rejects(new Error('S3 is down'));
     cloud.world.kmsDown = true;
-    expect((await cloud.plan({ rollback: RESTORE })).mode).toBe('rollback');
+    expect(await cloud.plan({ rollback: RESTORE })).toMatchObject({
+      mode: 'rollback',
+      served: false,
+      warnings: [expect.stringMatching(/^whether restores\/20261120T143000Z.json is there is not known.*S3 is down/)],
+    });
+  });
+
+  describe('finishes forward on a node that was away while the others ended', () => {
+    const record = (key: string) => cloud.world.put(key, Buffer.from('{"revisionAfter":100000}'), {});
+
+    test('as what they keep without a journal says', async () => {
+      cloud.node(1, { journal: journal(false, true) });
+      expect(await cloud.plan({ rollback: RESTORE })).toMatchObject({ served: false });
+      cloud.node(2, { data: { ...nodeOf(2).data, kept: ['20261119T000000Z', RESTORE] } });
+      expect(await cloud.plan({ rollback: RESTORE })).toMatchObject({ mode: 'rollback', served: true });
+    });
+
+    test('as its record in the bucket says, whatever lies over it', async () => {
+      cloud.node(1, { journal: journal(false, true) });
+      record(`restores/${RESTORE}.json.old`);
+      record(`restores/${RESTORE}/evidence.json`);
+      record('restores/20261120T143001Z.json');
+      expect(await cloud.plan({ rollback: RESTORE })).toMatchObject({ served: false });
+      record(`restores/${RESTORE}.json`);
+      cloud.world.deleteMarker(`restores/${RESTORE}.json`);
+      expect(await cloud.plan({ rollback: RESTORE })).toMatchObject({ mode: 'rollback', served: true, warnings: [] });
+    });
+
+    test('and data that is kept beside its own journal says nothing of that kind', async () => {
+      for (const number of [1, 2, 3]) {
+        cloud.node(number, { journal: journal(false, true), data: { ...nodeOf(number).data, kept: [RESTORE] } });
+      }
+      expect(await cloud.plan({ rollback: RESTORE })).toMatchObject({ served: false });
+    });
+  });
+
+  describe('where a node is gone', () => {
+    const checked = journalOf(RESTORE, { started: true, checked: true });
+    const both = (first: object, second: object = first) => {
+      cloud.node(1, { journal: { ...checked, ...first }, etcd: { ...nodeOf(1).etcd, member: null } });
+      cloud.node(2, { journal: { ...checked, ...second }, etcd: { ...nodeOf(2).etcd, member: null } });
+    };
+    beforeEach(() => {
+      (cloud.instances[2] as { State: { Name: string } }).State.Name = 'stopped';
+    });
+
+    test.each<[string, object, object, boolean]>([
+      ['all of the others were checked: it may have served', {}, {}, true],
+      ['one of the others was not checked: nobody has served', {}, { checked: false }, false],
+      ['one of the others was undone: nobody had served', {}, { undone: true }, false],
+      ['there were not more members than these', { nodes: 2 }, { nodes: 2 }, false],
+      ['one does not know how many there were, and the other does', { nodes: null }, {}, true],
+    ])('and %s', async (_, first, second, served) => {
+      both(first, second);
+      const state = await cloud.plan({ rollback: RESTORE });
+      expect(state).toMatchObject({ mode: 'rollback', served });
+      expect(String(state.plan?.['summary']).includes('or one that is gone may have: nothing is put back')).toBe(
+        served,
+      );
+    });
+
+    test('and a node without etcd has its place, it still may have served', async () => {
+      both({});
+      (cloud.instances[2] as { State: { Name: string } }).State.Name = 'running';
+      cloud.node(3, { etcd: { ...nodeOf(3).etcd, manifest: 'missing', running: false, member: null } });
+      expect(await cloud.plan({ rollback: RESTORE })).toMatchObject({ served: true });
+    });
+
+    test('and only silent, it is waited for', async () => {
+      both({});
+      (cloud.instances[2] as { State: { Name: string } }).State.Name = 'running';
+      cloud.answers.set('i-3', { kind: 'silent' });
+      await expect(cloud.plan({ rollback: RESTORE })).rejects.toThrow(/i-3 does not answer/);
+    });
+
+    test('and came back after the others were undone, it is undone as well', async () => {
+      both({});
+      cloud.node(2);
+      expect(await cloud.plan({ rollback: RESTORE })).toMatchObject({ served: false });
+    });
+  });
+
+  describe('is refused where it was undone on one node', () => {
+    const refused = async () => {
+      const asked = cloud.plan({ rollback: RESTORE });
+      await expect(asked).rejects.toMatchObject({ name: 'RestoreRefusedError' });
+      return asked.then(String, String);
+    };
+    beforeEach(() => {
+      cloud.node(1, { journal: journalOf(RESTORE, { undone: true, started: true }) });
+    });
+
+    test('and has served on another', async () => {
+      cloud.node(2, { journal: journal(true, true) });
+      expect(await refused()).toContain(`restore ${RESTORE} was undone on i-1 and its data was served on i-2`);
+    });
+
+    test('and has ended on another', async () => {
+      cloud.node(3, { data: { ...nodeOf(3).data, kept: [RESTORE] } });
+      expect(await refused()).toContain(`restore ${RESTORE} was undone on i-1 and its data was served on i-3`);
+    });
+
+    test('and has a record', async () => {
+      cloud.world.put(`restores/${RESTORE}.json`, Buffer.from('{}'), {});
+      expect(await refused()).toContain(`its data was served as restores/${RESTORE}.json says`);
+    });
+
+    test('but not where it is only half undone', async () => {
+      cloud.node(2, { journal: journal(false, true) });
+      expect(await cloud.plan({ rollback: RESTORE })).toMatchObject({ mode: 'rollback', served: false });
+    });
+  });
+
+  test('is refused while no journal is found and a node does not answer: it may have one', async () => {
+    cloud.answers.set('i-3', { kind: 'silent' });
+    const refused = cloud.plan({ rollback: RESTORE });
+    await expect(refused).rejects.toMatchObject({ name: 'RestoreRefusedError' });
+    await expect(refused).rejects.toThrow(
+      /i-3 does not answer .*, and no other node has a journal of restore 20261120T143000Z, expected every running node to say whether that restore is under way; nothing was changed anywhere; bring it back, or stop its instance/,
+    );
+  });
+
+  test("leaves a node with another restore's journal alone, and names it", async () => {
+    cloud.node(1, { journal: journal(false) });
+    cloud.node(2, { journal: journalOf('20261119T000000Z') });
+    const state = await cloud.plan({ rollback: RESTORE });
+    expect(state.nodes.map(({ instanceId }) => instanceId)).toEqual(['i-1', 'i-3']);
+    expect(state.plan).toMatchObject({
+      summary: expect.stringContaining('on 2 nodes') as string,
+      nodes: [
+        { instanceId: 'i-1' },
+        { instanceId: 'i-2', journal: '20261119T000000Z', leftAlone: 'it has the journal of another restore' },
+        { instanceId: 'i-3', journal: null },
+      ],
+    });
+  });
+
+  test('keeps the highest revision that clients may have seen', async () => {
+    const serving = (number: number, revision: number) => {
+      const etcd = { ...nodeOf(number).etcd, member: liveMember({ revision }) };
+      cloud.node(number, { journal: journal(true, true), etcd });
+    };
+    serving(1, 1_000_123_456);
+    serving(2, 1_000_123_499);
+    serving(3, 1_000_123_400);
+    expect(await cloud.plan({ rollback: RESTORE })).toMatchObject({ served: true, highestRevision: 1_000_123_499 });
+  });
+
+  test('knows of no revision where no member answers', async () => {
+    for (const number of [1, 2, 3]) {
+      cloud.node(number, { journal: journal(true, true), etcd: { ...nodeOf(number).etcd, member: null } });
+    }
+    expect(await cloud.plan({ rollback: RESTORE })).toMatchObject({ highestRevision: 0 });
   });
 
   test('puts nothing back where the restored data was served', async () => {
@@ -341,7 +498,7 @@ describe('{"rollback": …}', () => {
   });
 
   test("another restore's journal is not undone by it", async () => {
-    cloud.node(1, { journal: { ...journal(false), restoreId: '20261119T000000Z' } });
+    cloud.node(1, { journal: journalOf('20261119T000000Z') });
     await expect(cloud.plan({ rollback: RESTORE })).rejects.toThrow(
       `restore ${RESTORE} is not under way on any node, and no verified backup holds what was there before it`,
     );
@@ -472,6 +629,41 @@ describe('instances that are gone', () => {
     expect(shown?.['warnings']).toContainEqual(
       expect.stringContaining('nodes were looked up by the ids of the last backup'),
     );
+  });
+
+  test('all members are looked for while a first node that came back empty names only itself', async () => {
+    cloud.node(1, {
+      etcd: {
+        ...nodeOf(1).etcd,
+        initialCluster: [{ name: 'cp1', peerUrl: 'https://10.0.0.1:2380' }],
+        member: liveMember({ revision: 3, members: MEMBERS.slice(0, 1) }),
+      },
+    });
+    for (const instance of cloud.instances.slice(1)) {
+      Object.assign(instance, { Tags: [], State: { Name: 'stopped' } });
+    }
+    const { plan: shown } = await cloud.plan({});
+    expect(shown).toMatchObject({
+      refusals: [],
+      absentMembers: [
+        expect.stringContaining('i-2 is stopped') as string,
+        expect.stringContaining('i-3 is stopped') as string,
+      ],
+    });
+  });
+
+  test('one with the same address in another VPC is none of them', async () => {
+    cloud.instances.forEach((instance) => Object.assign(instance, { VpcId: 'vpc-1' }));
+    const other = { InstanceId: 'i-9', PrivateIpAddress: '10.0.0.3', State: { Name: 'stopped' as const } };
+    cloud.instances[2] = { ...other, VpcId: 'vpc-2' };
+    expect(await refusals()).toEqual(['missing-member']);
+    cloud.instances[2] = { ...other, VpcId: 'vpc-1' };
+    expect(await refusals()).toEqual([]);
+  });
+
+  test('where EC2 names no VPC of the control plane, the address alone counts', async () => {
+    Object.assign(third(), { Tags: [], State: { Name: 'stopped' }, VpcId: 'vpc-2' });
+    expect(await refusals()).toEqual([]);
   });
 
   test('one that runs without the tags is refused', async () => {

@@ -36,6 +36,15 @@ test('a restore that failed after clients had read counts with its revision, one
   expect(await read()).toMatchObject({ restored: [], highestRevision: 1700, warnings: [] });
 });
 
+test('what the members had come to counts where an execution that only ended a restore has failed', async () => {
+  const evidence = (served: boolean, highestRevision: number) => ({
+    state: { served, bump: 0, snapshot: null, highestRevision },
+  });
+  put('restores/20261119T000000Z/evidence.json', evidence(true, 2500));
+  put('restores/20261120T000000Z/evidence.json', evidence(false, 9000));
+  expect(await read()).toMatchObject({ restored: [], highestRevision: 2500, warnings: [] });
+});
+
 test('what was put over a record says nothing', async () => {
   put('restores/20261119T000000Z.json', { revisionAfter: 4000 });
   put('restores/20261119T000000Z.json', { revisionAfter: 1 });

@@ -4,6 +4,8 @@ import type { RestoreRequest } from '../../../lambda/shared/restore-state';
 import type { InspectedNode } from '../../../lambda/plan/inspect';
 import type { Situation } from '../../../lambda/plan/judge';
 
+type Journal = NonNullable<Inspection['journal']>;
+
 export const hash = (character: string): string => character.repeat(64);
 
 export const REQUEST: RestoreRequest = {
@@ -135,6 +137,21 @@ export function liveMember(change: Partial<LiveMember> = {}): LiveMember {
     linearizable: true,
     alarms: [],
     members,
+    ...change,
+  };
+}
+
+/** What a restore has left on a node that it has stopped. */
+export function journalOf(restoreId: string, change: Partial<Journal> = {}): Journal {
+  return {
+    restoreId,
+    phase: 'preflight',
+    served: false,
+    stopped: true,
+    started: false,
+    checked: false,
+    undone: false,
+    nodes: 3,
     ...change,
   };
 }

@@ -36,7 +36,7 @@ describe('the parameters of the stage', () => {
       Bump: '1000000500',
       InitialCluster: 'cp1=https://10.0.0.1:2380,cp2=https://10.0.0.2:2380,cp3=https://10.0.0.3:2380',
       Token: `lab-${RESTORE_ID}`,
-      ToolPins: `3.6.5/amd64/etcd=${hex('etcd')} 3.6.5/amd64/etcdctl=${hex('ctl')} 3.6.5/amd64/etcdutl=${hex('utl')}`,
+      ToolPins: `3.6.5/amd64/etcdctl=${hex('ctl')} 3.6.5/amd64/etcdutl=${hex('utl')}`,
       ToolUrls: '',
       EtcdVersion: '3.6.5',
       DiskLimitPercent: '80',
@@ -107,6 +107,22 @@ describe('the parameters of the stage', () => {
 });
 
 describe('Preflight', () => {
+  test('says which hashes are too many for a call, before anything is sent', async () => {
+    const world = new World();
+    world.acknowledgedTools = Array.from({ length: 12 }, (_, index) => hex(String(index)));
+    const state = await world.phase('Preflight', stateAfterInspect());
+    expect(state.failure).toEqual({
+      error: 'PreflightFailed',
+      cause: expect.stringMatching(
+        /^hashes that tools of i-\S+ \(cp1\) may have: got 2209 characters for etcd 3\.6\.5, expected at most 1500; .*acknowledgedTools/,
+      ) as string,
+    });
+    expect(world.commands).toHaveLength(0);
+    const asked = stateAfterInspect();
+    const forced = { ...asked, request: { ...asked.request, forced: ['unknown-tool' as const] } };
+    expect((await world.phase('Preflight', forced)).step.ok).toBe(true);
+  });
+
   test('stages nothing anywhere when one node makes no key', async () => {
     const world = new World();
     world.answer('preflight', NODE_2, ok({ publicKey: 'A'.repeat(500) }));
@@ -185,14 +201,13 @@ describe('pins', () => {
 
   test('let no tool run that neither the official list nor the configuration names', () => {
     expect(expectedPins(node, {}, []).split(' ')).toEqual(
-      ['etcd', 'etcdctl', 'etcdutl'].map((name) => `3.5.30/arm64/${name}=${'0'.repeat(64)}`),
+      ['etcdctl', 'etcdutl'].map((name) => `3.5.30/arm64/${name}=${'0'.repeat(64)}`),
     );
   });
 
   test('have the official hash and the acknowledged ones', () => {
     const official = { '3.5.30': { arm64: { etcdctl: hex('official') }, amd64: { etcdutl: hex('other') } } };
     expect(expectedPins(node, official, [hex('mine')]).split(' ')).toEqual([
-      `3.5.30/arm64/etcd=${hex('mine')}`,
       `3.5.30/arm64/etcdctl=${hex('official')}`,
       `3.5.30/arm64/etcdctl=${hex('mine')}`,
       `3.5.30/arm64/etcdutl=${hex('mine')}`,

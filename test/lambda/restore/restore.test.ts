@@ -191,6 +191,58 @@ describe('a restore of three healthy nodes', () => {
   });
 });
 
+describe('a control-plane instance that came after Inspect', () => {
+  const NEW = 'i-00000000000000009';
+
+  test('ends the restore before anything is stopped', async () => {
+    const world = new World();
+    world.strangers.add(NEW);
+    const state = await world.phase('StopControlPlane', stateAfterInspect());
+    expect(state.step.ok).toBe(false);
+    expect(state.failure).toEqual({
+      error: 'StopControlPlaneFailed',
+      cause: expect.stringMatching(
+        new RegExp(`^running control-plane nodes: got also ${NEW}, expected .*start again.*; nothing was stopped$`),
+      ) as string,
+    });
+    expect(world.commands).toHaveLength(0);
+  });
+
+  test('does not end it between the stops of the nodes', async () => {
+    const world = new World();
+    world.strangers.add(NEW);
+    const state = await world.phase('StopControlPlane', stateAfterInspect({ stoppedAt: '2026-11-20T14:00:10.000Z' }));
+    expect(state.step.ok).toBe(true);
+  });
+
+  test('ends it before clients see the restored data', async () => {
+    const world = new World();
+    const before = await world.phases(TO_CHECK_ETCD.slice(0, -1), stateAfterInspect());
+    world.strangers.add(NEW);
+    const state = await world.phase('CheckEtcd', before);
+    expect(state.failure).toMatchObject({
+      error: 'CheckEtcdFailed',
+      cause: expect.stringContaining(`got also ${NEW}`) as string,
+    });
+    expect(state.served).toBe(false);
+  });
+
+  test('is none when Inspect has seen that it has no etcd', async () => {
+    const world = new World();
+    world.strangers.add(NEW);
+    const state = await world.phase('StopControlPlane', stateAfterInspect({ leftOut: [NEW] }));
+    expect(state.step.ok).toBe(true);
+  });
+
+  test('is not looked for when EC2 does not answer, because then one restores, too', async () => {
+    const world = new World();
+    world.ec2Down = true;
+    const state = await world.phase('StopControlPlane', stateAfterInspect());
+    expect(state.step.ok).toBe(true);
+    expect(world.sent('stop')).toHaveLength(3);
+  });
+});
+
 describe('served', () => {
   test('is true in the state that enters StartApiServer, and not before', async () => {
     const world = new World();
@@ -326,6 +378,37 @@ describe('a roll-back', () => {
     expect(world.json(`restores/${RESTORE_ID}/evidence.json`)).toMatchObject({ outcome: 'rollback-failed' });
   });
 
+  test.each([
+    [true, { undone: true, finishedForward: false }, 'put the old data back, expected the restored data to stay'],
+    [false, { undone: false, finishedForward: true }, 'started everything on the restored data, expected the old data'],
+  ])('believes no node that went another way than the others, served: %p', async (served, value, words) => {
+    const world = new World();
+    world.answer('rollback', NODE_2, ok(value));
+    const state = await world.phase('RollBack', { ...failed(), served });
+    expect(state.step.ok).toBe(false);
+    expect(state.failure?.error).toBe('RollbackFailed');
+    expect(state.failure?.cause).toContain(`${NODE_2} (cp2) ${words}`);
+    expect(world.sent('cleanup')).toHaveLength(0);
+    expect(world.objects.size).toBe(0);
+  });
+
+  test('keeps held controllers out when the data was served', async () => {
+    const world = new World();
+    const state = failed();
+    const held = { ...state, served: true, request: { ...state.request, hold: 'controllers' as const } };
+    const back = await world.phase('RollBack', held);
+    expect(world.sent('rollback').map(({ parameters }) => parameters['Served'])).toEqual(['held', 'held', 'held']);
+    expect(world.sent('cleanup').map(({ parameters }) => parameters['Outcome'])).toEqual(['held', 'held', 'held']);
+    expect(back.failure?.cause).toContain('every component but the held controllers was started');
+  });
+
+  test('undoes a restore with held controllers like any other before its data is served', async () => {
+    const world = new World();
+    const state = failed();
+    await world.phase('RollBack', { ...state, request: { ...state.request, hold: 'controllers' } });
+    expect(world.sent('rollback')[0]?.parameters['Served']).toBe('no');
+  });
+
   test('fails when what was healthy before is not healthy again', async () => {
     const world = new World();
     world.answer('check', NODE_1, refuses(90, 'not-healthy', 'after 300 s: etcd does not answer'));
@@ -333,6 +416,7 @@ describe('a roll-back', () => {
     expect(end).toBe('RollbackFailed');
     expect(state.failure?.cause).toContain('etcd does not answer');
     expect(state.failure?.cause).toContain('the old data is back on all nodes');
+    expect(state.failure?.cause).toContain(`then send {"rollback":"${RESTORE_ID}"}, which removes the journals`);
   });
 
   test('that was served and cannot be finished on a node leaves no record, and says what starts the rest', async () => {
@@ -370,13 +454,56 @@ describe('an execution that undoes an earlier restore', () => {
     expect(world.commands.every(({ comment }) => comment.startsWith(`${RESTORE_ID} `))).toBe(true);
   });
 
-  test('records that one when its data had been served, without a revision that it does not know', async () => {
+  test('brings that one to its end when its data had been served, says so, and has not failed', async () => {
     const world = new World();
+    const state = await world.phases(['RollBack', 'CheckRolledBack', 'CleanUp'], asked({ served: true }));
+    expect(state.step.ok).toBe(true);
+    expect(state.failure).toBeNull();
+    expect(state.plan).toMatchObject({ result: 'FinishedForward', restoreId: OTHER, warnings: [] });
+    expect(JSON.stringify(state.plan)).toContain('was not undone');
+    expect(world.sent('rollback').map(({ parameters }) => parameters['Served'])).toEqual(['yes', 'yes', 'yes']);
+    expect(world.sent('check')).toHaveLength(0);
+    expect(world.sent('cleanup').map(({ parameters }) => parameters['Outcome'])).toEqual([
+      'restored',
+      'restored',
+      'restored',
+    ]);
+    expect(world.json(`restores/${OTHER}.json`)).toMatchObject({ restoreId: OTHER, snapshot: null, failure: null });
+  });
+
+  test('takes nodes that are at their end already as that', async () => {
+    const world = new World();
+    for (const node of [NODE_2, NODE_3]) {
+      world.answer('rollback', node, ok({ restoreId: OTHER, undone: false, finishedForward: false }));
+    }
     const state = await world.phase('RollBack', asked({ served: true }));
-    expect(state.failure?.error).toBe('RollbackFailed');
-    const record = world.json(`restores/${OTHER}.json`);
-    expect(record).toMatchObject({ restoreId: OTHER, snapshot: null });
-    expect(record).not.toHaveProperty('revisionAfter');
+    expect(state.plan).toMatchObject({ result: 'FinishedForward' });
+  });
+
+  test('has failed when a journal stays behind', async () => {
+    const world = new World();
+    world.answer('cleanup', NODE_2, refuses(89, 'not-started'));
+    const state = await world.phase('RollBack', asked({ served: true }));
+    expect(state.step.ok).toBe(false);
+    expect(state.failure).toMatchObject({ error: 'RollbackFailed', cause: expect.stringContaining('(cp2)') as string });
+  });
+
+  test('warns when S3 takes no record of what it brought to its end', async () => {
+    const world = new World();
+    world.s3DownUntil = Infinity;
+    const state = await world.phase('RollBack', asked({ served: true }));
+    expect(state.step.ok).toBe(true);
+    expect(state.plan?.['warnings']).toEqual([expect.stringContaining(`restores/${OTHER}.json was not written`)]);
+  });
+
+  test.each([
+    [1500, { revisionAfter: 1500 }],
+    [0, {}],
+  ])('records of it the highest revision that was seen: %d', async (highestRevision, expected) => {
+    const world = new World();
+    await world.phase('RollBack', asked({ served: true, highestRevision }));
+    const { revisionAfter } = world.json(`restores/${OTHER}.json`);
+    expect(revisionAfter === undefined ? {} : { revisionAfter }).toEqual(expected);
   });
 });
 
@@ -398,6 +525,24 @@ describe('an error that a Catch put into the state', () => {
       error: 'StoreError',
       cause: 'the state after Inspect ended in StoreError: PutObject: got 503, expected success',
     });
+  });
+
+  test.each([
+    ['RollBack', 'GatherRollbackEvidence', 'RollbackFailed'],
+    ['CheckRolledBack', 'GatherEvidence', 'SwapDataFailed'],
+  ] as const)('of a way back that died after %s says to %s what is left to do', async (name, phase, error) => {
+    const world = new World();
+    const { failure } = await world.phase(
+      phase,
+      stateAfterInspect({
+        step: { name, done: true, ok: true },
+        failure: { error: 'SwapDataFailed', cause: 'no' },
+        error: { Error: 'Runtime.ExitError', Cause: 'no JSON' },
+      }),
+    );
+    expect(failure?.error).toBe(error);
+    for (const words of [`{"rollback":"${RESTORE_ID}"}`, 'has not ended on', 'no backup runs there'])
+      expect(failure?.cause).toContain(words);
   });
 
   test('is told behind a failure that is there already', async () => {
@@ -462,6 +607,20 @@ describe('RecordRestore', () => {
 });
 
 describe('the evidence', () => {
+  test('of a rollback that came to no end leads with that, not with what failed first', async () => {
+    const world = new World();
+    const failure = { error: 'SwapDataFailed', cause: 'no; then Lambda.Unknown: the state RollBack ended' };
+    const state = await world.phase('GatherRollbackEvidence', stateAfterInspect({ failure, mode: 'restore' }));
+    expect(state.failure?.error).toBe('RollbackFailed');
+    expect(state.failure?.cause).toMatch(
+      /^the rollback did not come to its end, and nodes may be stopped: start an execution with \{"rollback":"20261120T140000Z"\}; no; then Lambda\.Unknown/,
+    );
+    expect(world.json(`restores/${RESTORE_ID}/evidence.json`)).toMatchObject({
+      outcome: 'rollback-failed',
+      state: { failure: { error: 'RollbackFailed' } },
+    });
+  });
+
   test('has what each node said, or why it said nothing', async () => {
     const world = new World();
     world.answer('diagnose', NODE_2, undelivered(), undelivered(), undelivered(), undelivered());

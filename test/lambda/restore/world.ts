@@ -169,6 +169,10 @@ export class World {
   readonly invalid = new Set<string>();
   /** Instances that EC2 does not list as running. */
   readonly gone = new Set<string>();
+  /** Instances that EC2 lists beside the nodes. */
+  readonly strangers = new Set<string>();
+  /** EC2 answers nothing. */
+  ec2Down = false;
   /** The next SendCommands are carried out, and their answers get lost. */
   lostAnswers = 0;
   /** The next requests for a list of commands fail. */
@@ -431,11 +435,13 @@ export class World {
   }
 
   #answerOthers(): void {
-    this.ec2Mock.on(DescribeInstancesCommand).callsFake(() => ({
-      Reservations: NODES.filter(({ instanceId }) => !this.gone.has(instanceId)).map(({ instanceId }) => ({
-        Instances: [{ InstanceId: instanceId, Architecture: 'x86_64' }],
-      })),
-    }));
+    this.ec2Mock.on(DescribeInstancesCommand).callsFake(() => {
+      if (this.ec2Down) {
+        throw named('RequestLimitExceeded');
+      }
+      const ids = [...NODES.map(({ instanceId }) => instanceId), ...this.strangers].filter((id) => !this.gone.has(id));
+      return { Reservations: ids.map((id) => ({ Instances: [{ InstanceId: id, Architecture: 'x86_64' }] })) };
+    });
     this.kmsMock.on(VerifyCommand).resolves({ SignatureValid: true });
     this.lambdaMock.on(InvokeCommand).callsFake(({ Payload }: { Payload: Uint8Array }) => {
       const event = JSON.parse(Buffer.from(Payload).toString()) as Record<string, unknown>;
@@ -510,9 +516,9 @@ function healthy(document: DocumentName, parameters: Readonly<Record<string, str
     start: () => ({ component: parameters['Component'] }),
     check: () => checked(parameters),
     rollback: () =>
-      parameters['Served'] === 'yes'
-        ? { undone: false, finishedForward: true }
-        : { undone: true, finishedForward: false },
+      parameters['Served'] === 'no'
+        ? { undone: true, finishedForward: false }
+        : { undone: false, finishedForward: true },
     cleanup: () => ({ kept: [restoreId] }),
     diagnose: () => ({ evidence: { version: '{"etcdserver":"3.6.5"}', kubelet: 'line 1\nline 2' } }),
   };
