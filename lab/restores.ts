@@ -26,9 +26,11 @@ export interface Proven {
 const LATER_KEY = '/registry/configmaps/default/written-after-the-backup';
 const EARLIER_KEY = '/registry/configmaps/default/written-before-the-backup';
 
-/** Writes the key that must be there after a restore. */
-export const writeEarlier = (node: LabNode): Promise<string> =>
-  node.etcdctl(['put', EARLIER_KEY, `before ${new Date().toISOString()}`]);
+/** Writes the key that must be there after a restore, and takes away the one that must not. */
+export const writeEarlier = async (node: LabNode): Promise<void> => {
+  await node.etcdctl(['del', LATER_KEY]);
+  await node.etcdctl(['put', EARLIER_KEY, `before ${new Date().toISOString()}`]);
+};
 
 /** Writes the key that must not be there after a restore of a backup from before. */
 export const writeLater = (node: LabNode): Promise<string> =>

@@ -33,7 +33,11 @@ describe('every function', () => {
   });
 
   test('logs into a group of its own that forgets after three months', () => {
-    const groups = resourcesOfType(template, 'AWS::Logs::LogGroup');
+    const all = resourcesOfType(template, 'AWS::Logs::LogGroup');
+    // The state machines have theirs too.
+    const groups = all.filter(([id]) => id.includes('Service'));
+    expect(groups).toHaveLength(functions.length);
+    expect(all.map(([, { Properties }]) => Properties['RetentionInDays'])).toEqual(all.map(() => 90));
     expect(groups.map(([, { Properties }]) => Properties['RetentionInDays'])).toEqual(groups.map(() => 90));
     expect(functions.map(([, { Properties }]) => Properties['LoggingConfig'])).toEqual(
       groups.map(([id]) => ({ LogGroup: { Ref: id } })),
@@ -44,7 +48,12 @@ describe('every function', () => {
     for (const [, { Properties }] of resourcesOfType(template, 'AWS::IAM::Role')) {
       expect(Properties).not.toHaveProperty('ManagedPolicyArns');
     }
-    expect(resourcesOfType(template, 'AWS::IAM::ManagedPolicy')).toEqual([]);
+    // Those for people are attached to nobody here.
+    const policies = resourcesOfType(template, 'AWS::IAM::ManagedPolicy');
+    expect(policies).toHaveLength(2);
+    for (const [, { Properties }] of policies) {
+      expect(Properties).not.toHaveProperty('Roles');
+    }
   });
 });
 
@@ -57,7 +66,7 @@ describe('every queue', () => {
       )
       .flatMap(([, { Properties }]) => (Properties['Queues'] as { Ref: string }[]).map(({ Ref }) => Ref));
     expect(refusing.sort()).toEqual(queues.sort());
-    expect(queues).toHaveLength(4);
+    expect(queues).toHaveLength(7);
   });
 });
 
