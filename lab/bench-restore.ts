@@ -58,9 +58,9 @@ const holdCount = async (lab: Lab, receipt: Receipt, revision: number): Promise<
       `--rev=${String(revision)}`,
       '--command-timeout=60s',
       '-w',
-      'json',
+      'fields',
     ]);
-    const count = Number(/"count":(\d+)/.exec(text)?.[1]);
+    const count = Number(/"Count" : (\d+)/.exec(text)?.[1]);
     if (count !== receipt.snapshot.totalKey.live)
       throw new Error(
         `keys on ${node.name} after the restore: got ${String(count)}, expected ${String(receipt.snapshot.totalKey.live)}`,
