@@ -307,6 +307,49 @@ describe('refusals', () => {
   });
 });
 
+describe('what somebody did beside the restore', () => {
+  test('a copy of a manifest in the folder of static pods is refused: the kubelet would start it in the middle', async () => {
+    const id = nextId();
+    const copy = '/etc/kubernetes/manifests/kube-apiserver.yaml.bak';
+    // It reads copies, too.
+    await node.stopKubelet();
+    await node.must(['cp', '/etc/kubernetes/manifests/kube-apiserver.yaml', copy]);
+    const parameters = await scripts.stageParameters(node, { restoreId: id, packed });
+    const said = await scripts.run(node, 'preflight', parameters);
+    const seen = await scripts.run(node, 'inspect', { ClusterName: 'lab', Peers: '' });
+    await node.must(['rm', copy]);
+    await node.startKubelet();
+    expect([said.code, String(said.result?.['message'])]).toEqual([86, expect.stringContaining(copy)]);
+    expect(JSON.stringify(seen.result?.['problems'])).toContain(copy);
+    await scripts.must('cleanup', { RestoreId: id, Outcome: 'failed' });
+  });
+
+  test('a kubelet that was stopped before, with all running on, is as before after a rollback, and so is all', async () => {
+    const id = nextId();
+    await node.stopKubelet();
+    const before = await prepare(id);
+    for (const script of ['stop', 'swap'] as const) await scripts.must(script, { RestoreId: id });
+    await scripts.must('rollback', { RestoreId: id, Served: 'no' });
+    expect(node.pidsOf('kubelet')).toEqual([]);
+    await expectOldState(before, id);
+    await node.startKubelet();
+  });
+
+  test('old data that is gone is never called back in its place, and nothing is started on what is there', async () => {
+    const id = nextId();
+    await prepare(id);
+    for (const script of ['stop', 'swap'] as const) await scripts.must(script, { RestoreId: id });
+    rmSync(node.path(`/var/lib/etcd/member.before-${id}`), { recursive: true });
+    const said = await scripts.run(node, 'rollback', { RestoreId: id, Served: 'no' });
+    expect([said.code, String(said.result?.['message'])]).toEqual([88, expect.stringContaining('not the member')]);
+    expect([node.etcdPid(), ...node.pidsOf('kube-apiserver')]).toEqual([undefined]);
+    // What is left is to go on with the restored data.
+    await scripts.must('rollback', { RestoreId: id, Served: 'yes' });
+    await cluster.waitApiReady();
+    await scripts.must('cleanup', { RestoreId: id, Outcome: 'restored' });
+  });
+});
+
 describe('diagnose', () => {
   test('gives versions, members, status and logs within what SSM keeps, and no secret', async () => {
     const { code, result, stderr } = await scripts.run(node, 'diagnose', { RestoreId: nextId() });
