@@ -124,7 +124,14 @@ export class Restore extends Construct {
       'Start',
       'Puts the manifests of a component back and starts the kubelet',
       Duration.minutes(10),
-      { Component: oneOf('What to start', ['etcd', 'api-server', 'controllers']) },
+      {
+        Component: oneOf('What to start', ['etcd', 'api-server', 'controllers']),
+        StartAfter: optional(
+          'Peer URLs of the members that etcd starts after, separated by spaces',
+          'A-Za-z0-9.:/ _%\\[\\]-',
+          1500,
+        ),
+      },
     );
     this.checkDocument = document(
       'Check',

@@ -1,6 +1,6 @@
 #!/bin/bash
 # Gives one component its manifest back and starts the kubelet: etcd first, then the API server, then the controllers.
-# Parameters: RestoreId, Component (etcd, api-server, controllers).
+# Parameters: RestoreId, Component (etcd, api-server, controllers), StartAfter (etcd: peer URLs of the members before this one, separated by blanks).
 # shellcheck source=node/contract.sh
 source "$(dirname "${BASH_SOURCE[0]}")/contract.sh"
 # shellcheck source=node/etcd.sh
@@ -10,6 +10,37 @@ source "$(dirname "${BASH_SOURCE[0]}")/restore.sh"
 
 # How long the kubelet may take to start a static pod: it looks at the folder every 20 s where it is not told of changes.
 readonly START_SECONDS=120
+# How long the members before this one may take to serve, all together. Only time is lost by going on without them.
+readonly TURN_SECONDS=20
+
+# await_turn: until the members before this one serve their peers. With --experimental-initial-corrupt-check, which kubeadm sets, a member asks
+# every peer for its hash before it serves anybody: of a peer that is not started it hears at once that nothing listens, but for one that listens
+# and does not serve yet it waits 7 s (etcd's request timeout). Started all at once, members wait for each other.
+await_turn() {
+  local url deadline
+  now_ms
+  deadline=$((NOW_MS + TURN_SECONDS * 1000))
+  for url in "$@"; do
+    until serves "$url"; do
+      now_ms
+      if ((NOW_MS >= deadline)); then
+        log "the members before this one do not serve after $TURN_SECONDS s (now $url); starting all the same"
+        return 0
+      fi
+      sleep 0.1
+    done
+  done
+}
+
+# serves URL: whether something answers there, even if only to ask for a certificate. A port whose connections nobody takes does not.
+serves() {
+  local status=0
+  env -i PATH="$PATH" curl -q --silent --globoff --noproxy '*' --insecure --connect-timeout 1 --max-time 1 --output /dev/null "$1" 2>/dev/null || status=$?
+  case $status in
+    # curl's: the name is not known, nothing listens, no answer in time.
+    6 | 7 | 28) return 1 ;;
+  esac
+}
 
 start_component() {
   local component missing deadline
@@ -37,10 +68,13 @@ start_component() {
 
 main() {
   local component
+  local -a after
   parameter RestoreId '^[0-9]{8}T[0-9]{6}Z$'
   RESTORE_ID=$PARAMETER
   parameter Component '^(etcd|api-server|controllers)$'
   component=$PARAMETER
+  parameter StartAfter '^[]A-Za-z0-9.:/ _%[-]*$'
+  read -r -a after <<<"$PARAMETER"
   begin_restore
   require_journal swap
   [[ ${JOURNAL[swap]} == ended && ${JOURNAL[undone]-} != yes ]] ||
@@ -49,7 +83,10 @@ main() {
   [[ $component == etcd ]] || journal served yes
   journal start "$component"
   case $component in
-    etcd) start_component etcd ;;
+    etcd)
+      await_turn "${after[@]}"
+      start_component etcd
+      ;;
     api-server) start_component kube-apiserver ;;
     controllers) start_component kube-controller-manager kube-scheduler ;;
   esac

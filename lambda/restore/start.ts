@@ -1,3 +1,4 @@
+import type { RestoreNode } from '../shared/restore-state';
 import { NO_REVISION } from './check-phases';
 import { resultOf } from './node-results';
 import type { PhaseResult, Run } from './run';
@@ -7,7 +8,7 @@ const PATIENCE_SECONDS = 300;
 /** How long a node's script waits for its API server to be ready. */
 const READY_SECONDS = 300;
 
-/** Starts etcd on all nodes. Whether it is well is for CheckEtcd to say. */
+/** Starts etcd, each member once those before it serve. Whether it is well is for CheckEtcd to say. */
 export async function startEtcd(run: Run): Promise<PhaseResult> {
   return endOf(run, await start(run, 'etcd'));
 }
@@ -50,10 +51,21 @@ function start(run: Run, component: 'etcd' | 'api-server' | 'controllers') {
   return runOnAll(run, {
     document: deps.documents.start,
     comment: `${state.restoreId} ${phase}`,
-    parameters: () => Promise.resolve({ RestoreId: state.restoreId, Component: component }),
+    parameters: (node) =>
+      Promise.resolve({
+        RestoreId: state.restoreId,
+        Component: component,
+        StartAfter: component === 'etcd' ? peersBefore(state.nodes, node).join(' ') : '',
+      }),
     read: resultOf('start', state.restoreId),
     patienceSeconds: PATIENCE_SECONDS,
   });
+}
+
+/** A peer URL of each node that stands before this one. */
+function peersBefore(nodes: readonly RestoreNode[], node: RestoreNode): string[] {
+  const own = nodes.findIndex(({ instanceId }) => instanceId === node.instanceId);
+  return nodes.slice(0, own).flatMap(({ peerUrls }) => peerUrls.split(',').slice(0, 1));
 }
 
 function endOf<T>(run: Run, all: AllOutcomes<T>): PhaseResult {

@@ -211,7 +211,7 @@ describe('the documents of a restore', () => {
     ],
     ['RestoreStop', '600', ['RestoreId']],
     ['RestoreSwap', '300', ['RestoreId']],
-    ['RestoreStart', '600', ['RestoreId', 'Component']],
+    ['RestoreStart', '600', ['RestoreId', 'Component', 'StartAfter']],
     ['RestoreCheck', '900', ['RestoreId', 'Component', 'WaitSeconds', 'Revision']],
     ['RestoreRollback', '1200', ['RestoreId', 'Served']],
     ['RestoreCleanup', '300', ['RestoreId', 'Outcome']],

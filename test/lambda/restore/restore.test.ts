@@ -99,6 +99,17 @@ describe('a restore of three healthy nodes', () => {
     });
   });
 
+  test('starts each member after those that stand before it', async () => {
+    const world = new World();
+    await execute(world, stateAfterInspect());
+    const [one, two] = stateAfterInspect().nodes.map(({ peerUrls }) => peerUrls);
+    const after = (node: string) => world.sent('start', node).map(({ parameters }) => parameters['StartAfter']);
+    // etcd, then API server and controllers, which wait for nobody.
+    expect(after(NODE_1)).toEqual(['', '', '']);
+    expect(after(NODE_2)).toEqual([one, '', '']);
+    expect(after(NODE_3)).toEqual([`${String(one)} ${String(two)}`, '', '']);
+  });
+
   test('leaves a record, metrics, and a summary for the console', async () => {
     const world = new World();
     const { state } = await execute(world, stateAfterInspect());
