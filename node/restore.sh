@@ -339,7 +339,9 @@ stop_all() {
     refuse "$EXIT_NOT_STOPPED" not-stopped "'systemctl stop kubelet' failed, expected the kubelet to stop; look at 'systemctl status kubelet'"
   # etcd last: what the API servers have confirmed is in it then.
   end_components 10 kube-controller-manager kube-scheduler kube-apiserver
-  end_components 20 etcd
+  # A leader whose peers stop as well tries for 7 s to hand its lead over. What it has confirmed is on disk, in WAL and database, which are
+  # made to be read after a crash.
+  end_components 3 etcd
   stop_sandboxes
   now_ms
   quiet_since='' deadline=$((NOW_MS + 60000))

@@ -17,7 +17,16 @@ readonly TURN_SECONDS=20
 # every peer for its hash before it serves anybody: of a peer that is not started it hears at once that nothing listens, but for one that listens
 # and does not serve yet it waits 7 s (etcd's request timeout). Started all at once, members wait for each other.
 await_turn() {
-  local url deadline
+  local url deadline option flag
+  local -a certificate=()
+  (($# > 0)) || return 0
+  read_layout
+  for option in cert key; do
+    etcd_setting "peer-$option-file" ''
+    flag=$FLAG
+    host_path "$flag"
+    [[ -z $flag || ! -r $HOST_PATH ]] || certificate+=("--$option" "$HOST_PATH")
+  done
   now_ms
   deadline=$((NOW_MS + TURN_SECONDS * 1000))
   for url in "$@"; do
@@ -32,10 +41,12 @@ await_turn() {
   done
 }
 
-# serves URL: whether something answers there, even if only to ask for a certificate. A port whose connections nobody takes does not.
+# serves URL: whether a member answers there, with the peer certificate of this one: etcd shakes hands long before it serves. An answer of any
+# kind will do, also that it does not know this certificate.
 serves() {
   local status=0
-  env -i PATH="$PATH" curl -q --silent --globoff --noproxy '*' --insecure --connect-timeout 1 --max-time 1 --output /dev/null "$1" 2>/dev/null || status=$?
+  env -i PATH="$PATH" curl -q --silent --globoff --noproxy '*' --insecure --connect-timeout 1 --max-time 1 --output /dev/null \
+    "${certificate[@]}" "$1/version" 2>/dev/null || status=$?
   case $status in
     # curl's: the name is not known, nothing listens, no answer in time.
     6 | 7 | 28) return 1 ;;
