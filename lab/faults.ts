@@ -736,6 +736,12 @@ const judgeEnd = async (
       const said = await differencesToRestored(lab, execution, proven);
       return said.length === 0 ? { end: 'ServedOn' } : undo(lab, run, said);
     }
+    case 'RollbackUnknown': {
+      // Said by the machine itself, which does not know the id of the restore.
+      if (!(result.cause ?? '').includes('"rollback"')) return other('the cause does not say what is left to do');
+      const { end } = await undo(lab, run, []);
+      return { end: end === 'OldState' ? 'LeftToDo' : end };
+    }
     default:
       if (result.status !== 'ABORTED') return other(`ended in ${last}`);
       return undo(lab, run, []);
