@@ -1,6 +1,7 @@
 import { existsSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import type { LabNode } from './nodes/lab-node';
 import { loadData } from './nodes/load';
@@ -142,6 +143,34 @@ const ignoringKubelet = async (lab: Lab): Promise<Comparison> => {
   }
 };
 
+/** Controllers held back, looked at, and let go by the very command that the end of the restore says. */
+const held = async (lab: Lab): Promise<Comparison> => {
+  const { nodes } = lab.controlPlane;
+  const expected = await backUp(lab, 'with held controllers');
+  const seen = await lookBefore(lab);
+  const execution = startRestore(lab, { confirm: 'lab', snapshot: expected.backupId, hold: 'controllers' });
+  const { status, cause, output } = await execution.result;
+  if (status !== 'SUCCEEDED') throw new Error(`the restore ended ${status}: ${cause ?? ''}`);
+  const { next } = output as { next: readonly string[] };
+  const command = next.map((step) => / run on each node: (.*)$/.exec(step)?.[1]).find((each) => each !== undefined);
+  if (command === undefined)
+    throw new Error(`next: got ${next.join('; ')}, expected a command to let the controllers go`);
+  for (const node of nodes) {
+    const running = [...node.pidsOf('kube-controller-manager'), ...node.pidsOf('kube-scheduler')];
+    if (running.length > 0) throw new Error(`controllers on ${node.name}: got ${running.join(', ')}, expected none`);
+    await node.must(['bash', '-c', command]);
+  }
+  for (const node of nodes) {
+    for (const component of ['kube-controller-manager', 'kube-scheduler'] as const) {
+      for (let tries = 0; node.pidsOf(component).length === 0; tries++) {
+        if (tries > 300) throw new Error(`${component} on ${node.name}: got no process after 30 s, expected one`);
+        await sleep(100);
+      }
+    }
+  }
+  return compare(lab, { execution, expected, seen, laterKey: 'gone' });
+};
+
 /** A snapshot that has a NOSPACE alarm in it: the alarm is of a member that is no more, and goes. */
 const noSpace = async (lab: Lab): Promise<Comparison> => {
   const { nodes } = lab.controlPlane;
@@ -204,6 +233,7 @@ const SPECIAL: readonly Case[] = [
   { name: 'the same backup twice', members: [3], run: twice },
   { name: 'back after clients have read', members: [3], run: goBack },
   { name: 'a kubelet that ignores removed manifests', members: [3], run: ignoringKubelet },
+  { name: 'controllers held back', members: [3], run: held },
   { name: 'NOSPACE in the snapshot', members: [3], run: noSpace },
   { name: '--wal-dir, all data gone', members: [3], run: lose('all data gone') },
 ];

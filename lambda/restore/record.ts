@@ -116,7 +116,7 @@ function summaryOf({ deps }: Run, state: RestoreState): Record<string, unknown> 
     next: [
       ...(request.hold === 'controllers'
         ? [
-            `controller manager and scheduler are held back: when you have looked at the cluster, run on each node: mv /etc/kubernetes/manifests.before-${state.restoreId}/*.yaml /etc/kubernetes/manifests/`,
+            `controller manager and scheduler are held back: when you have looked at the cluster, run on each node: cd /etc/kubernetes && mv manifests.before-${state.restoreId}/*.yaml manifests/ && rmdir manifests.before-${state.restoreId}`,
           ]
         : []),
       'nodes that joined after the backup need a restart of their kubelet',
