@@ -603,14 +603,11 @@ const differencesToRestored = async (lab: Lab, execution: Execution, proven: Pro
   const bump = execution.visits
     .map(({ output: state }) => (state as { bump?: number } | undefined)?.bump)
     .findLast((candidate) => candidate !== undefined && candidate > 0);
+  if (bump === undefined) return ['it ended before it had chosen a revision'];
   const said = leftBehind(lab);
   for (const node of controlPlane.nodes)
     said.push(
-      ...firstDifference(
-        `contents on ${node.name}`,
-        await contentsAt(node, proven.revision + (bump ?? 0)),
-        proven.contents,
-      ),
+      ...firstDifference(`contents on ${node.name}`, await contentsAt(node, proven.revision + bump), proven.contents),
     );
   return said;
 };
