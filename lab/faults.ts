@@ -96,6 +96,8 @@ const CUT_OFF_SECONDS = 12;
 // More than the two minutes that Preflight and StopControlPlane wait for a node.
 const CUT_OFF_FOR_GOOD_SECONDS = 200;
 const SILENT_SECONDS = 15;
+// A function whose execution was stopped goes on, and sends its next script.
+const STARTING_SECONDS = 30;
 const FUNCTION_START_MS = 800;
 const POLL_MS = 20;
 const CASE_MINUTES = 15;
@@ -765,8 +767,14 @@ const undo = async (
   if (why.length > 0 && !cause.includes(rollback)) return other(`the cause does not say ${rollback}`);
   if (why.length > 0 && !nodes.some(({ instanceId }) => cause.includes(instanceId)))
     notes.push('the cause names no node');
-  const second = startRestore(lab, { rollback: restoreId });
-  const undone = await ended(second);
+  let second = startRestore(lab, { rollback: restoreId });
+  let undone = await ended(second);
+  if ((undone.cause ?? '').includes('try again in a minute')) {
+    notes.push('its scripts were still starting: undone once more');
+    await sleep(STARTING_SECONDS * 1000);
+    second = startRestore(lab, { rollback: restoreId });
+    undone = await ended(second);
+  }
   const last = second.visits.at(-1)?.name ?? 'no state';
   notes.push(`${rollback}: ${last}`);
   const said = `${undone.status} ${undone.error ?? ''} ${undone.cause ?? ''}`;

@@ -58,7 +58,7 @@ make_key() {
 
 # remember_layout: into the journal, for every script that follows.
 remember_layout() {
-  local answer=no file cluster
+  local answer=no file cluster tries
   STATIC_PODS=$(readlink -f -- "$STATIC_PODS")
   read_layout
   stray_manifest
@@ -80,15 +80,20 @@ remember_layout() {
   ! kubelet_active || answer=yes
   journal was-kubelet "$answer"
   speak_with_etcd
-  answer=no
-  if ((${#NO_CERTIFICATE[@]} == 0)) && ask_status; then
-    answer=yes
-    ! can_read || answer=quorum
-  fi
+  # One that crashes again and again answers, and has no process a moment later.
+  for ((tries = 5; ; tries--)); do
+    answer=no
+    if ((${#NO_CERTIFICATE[@]} == 0)) && ask_status; then
+      answer=yes
+      ! can_read || answer=quorum
+    fi
+    component_pids etcd
+    [[ $answer != no && ${#PIDS[@]} -eq 0 ]] || break
+    ((tries > 0)) ||
+      refuse "$EXIT_LAYOUT" layout "etcd answers and no process of the host runs by $MANIFEST, expected one that stop can end; correct the manifest, or restart the static pod"
+    sleep 1
+  done
   journal was-etcd "$answer"
-  component_pids etcd
-  [[ $answer == no || ${#PIDS[@]} -gt 0 ]] ||
-    refuse "$EXIT_LAYOUT" layout "etcd answers and no process of the host runs by $MANIFEST, expected one that stop can end; correct the manifest, or restart the static pod"
   answer=no
   ! api_server_ready || answer=yes
   journal was-api-server "$answer"
@@ -100,9 +105,16 @@ remember_layout() {
     days_left "$API_CERT"
     ((DAYS_LEFT >= 0)) ||
       refuse "$EXIT_CERTIFICATE_EXPIRED" certificate-expired "$API_CERT expired $((-DAYS_LEFT)) days ago, expected it valid, to ask the API server with after the restore; renew with 'kubeadm certs renew'"
-    component_pids kube-apiserver
-    [[ $answer == no || ${#PIDS[@]} -gt 0 ]] ||
-      refuse "$EXIT_LAYOUT" layout "the API server answers and no process of the host runs by $COMPONENT_MANIFEST, expected one that stop can end; restart the static pod"
+    # As above.
+    for ((tries = 5; ; tries--)); do
+      component_pids kube-apiserver
+      if [[ $answer == no || ${#PIDS[@]} -gt 0 ]] || ! api_server_ready; then
+        break
+      fi
+      ((tries > 0)) ||
+        refuse "$EXIT_LAYOUT" layout "the API server answers and no process of the host runs by $COMPONENT_MANIFEST, expected one that stop can end; restart the static pod"
+      sleep 1
+    done
   fi
   use_layout
 }

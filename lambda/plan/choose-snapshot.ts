@@ -66,14 +66,14 @@ export async function choosePreRestore(
   }
   throw new RestoreRefusedError(
     [
-      `restore ${restoreId} is not under way on any node, and no verified backup holds what was there before it${typeof kept === 'string' ? `: ${kept}, which was taken for that, has no receipt that can be trusted` : ''}`,
+      `restore ${restoreId} is not under way on any node (right after an execution was stopped, its scripts may still be starting: try again in a minute), and no verified backup holds what was there before it${typeof kept === 'string' ? `: ${kept}, which was taken for that, has no receipt that can be trusted` : ''}`,
     ],
     `what it replaced may still lie on each node as member.before-${restoreId}: docs/restore.md says how to put that back by hand`,
   );
 }
 
 /** What was found when looking for the newest. */
-interface Newest {
+export interface Newest {
   readonly chosen: Chosen | undefined;
   readonly timeline: string;
   readonly passedOver: readonly string[];
@@ -89,10 +89,27 @@ export async function findNewest(
 ): Promise<Newest> {
   const snapshots = await listVersions(deps.store, 'snapshots/');
   const withReceipt = new Set(await listReceiptIds(deps.store, undefined));
+  return newestAmong(deps, { snapshots, withReceipt }, records.restored, { before });
+}
+
+/** What lies in the bucket, trusted or not. */
+export interface Stored {
+  readonly snapshots: Versions;
+  /** Ids of backups that have a receipt. */
+  readonly withReceipt: ReadonlySet<string>;
+}
+
+/** The same in lists that were read before. Looks at no more than `maxLookedAt` receipts. */
+export async function newestAmong(
+  deps: ReceiptDeps,
+  { snapshots, withReceipt }: Stored,
+  restored: Records['restored'],
+  { before, maxLookedAt = MAX_LOOKED_AT }: { readonly before?: string | undefined; readonly maxLookedAt?: number },
+): Promise<Newest> {
   const ids = [...new Set([...snapshots.versions.flatMap(({ key }) => backupIdOfSnapshot(key) ?? []), ...withReceipt])]
     .filter((id) => before === undefined || id < before)
     .sort();
-  let timeline = records.restored.findLast(({ id }) => before === undefined || id < before)?.id ?? '';
+  let timeline = restored.findLast(({ id }) => before === undefined || id < before)?.id ?? '';
   const passedOver: string[] = [];
   let lookedAt = 0;
   for (const id of ids.reverse()) {
@@ -101,7 +118,7 @@ export async function findNewest(
       passedOver.push(`${id}: it has no receipt: it was not verified, or not yet`);
       continue;
     }
-    if (++lookedAt > MAX_LOOKED_AT) {
+    if (++lookedAt > maxLookedAt) {
       break;
     }
     const { receipt, untrusted } = await findReceipt(deps, id);
@@ -112,7 +129,7 @@ export async function findNewest(
     if (receipt.kind === 'pre-restore') {
       continue;
     }
-    const own = timelineOf(receipt, records);
+    const own = timelineOf(receipt, restored);
     if (own < timeline) {
       return { chosen: undefined, timeline, passedOver, earlier: receipt };
     }
@@ -140,13 +157,11 @@ export async function findNewest(
 }
 
 /** '' is the first one. A backup that was triggered while a restore began, and saved before it, is still of the timeline before. */
-function timelineOf({ timeline, snapshot }: Receipt, records: Records): string {
+function timelineOf({ timeline, snapshot }: Receipt, restored: Records['restored']): string {
   const own = timeline === 'first' ? '' : timeline;
-  const index = records.restored.findIndex(({ id }) => id === own);
-  const revisionAfter = records.restored[index]?.revisionAfter;
-  return revisionAfter !== undefined && snapshot.revision < revisionAfter
-    ? (records.restored[index - 1]?.id ?? '')
-    : own;
+  const index = restored.findIndex(({ id }) => id === own);
+  const revisionAfter = restored[index]?.revisionAfter;
+  return revisionAfter !== undefined && snapshot.revision < revisionAfter ? (restored[index - 1]?.id ?? '') : own;
 }
 
 function describeTimeline(timeline: string, { restored }: Records): string {

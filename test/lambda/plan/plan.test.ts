@@ -500,7 +500,7 @@ describe('{"rollback": …}', () => {
   test("another restore's journal is not undone by it", async () => {
     cloud.node(1, { journal: journalOf('20261119T000000Z') });
     await expect(cloud.plan({ rollback: RESTORE })).rejects.toThrow(
-      `restore ${RESTORE} is not under way on any node, and no verified backup holds what was there before it`,
+      `restore ${RESTORE} is not under way on any node (right after an execution was stopped, its scripts may still be starting: try again in a minute), and no verified backup holds what was there before it`,
     );
   });
 
