@@ -36,6 +36,7 @@ module.exports = {
     {
       ...shared,
       displayName: 'integration',
+      globalSetup: '<rootDir>/test/lab/assembly.ts',
       testMatch: ['<rootDir>/test/lab/**/*.test.ts', '<rootDir>/test/node/**/*.integration.test.ts'],
     },
   ],

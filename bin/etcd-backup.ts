@@ -12,6 +12,7 @@ const clusters: ClusterEntry[] = [
       'kubernetes.io/cluster/example': 'owned',
       'k8s.io/role/control-plane': '1',
     },
+    notify: { emails: ['oncall@example.com'] },
   },
 ];
 

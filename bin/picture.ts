@@ -128,7 +128,11 @@ function main(): void {
     // Functions stay empty: only the definition is of interest.
     const app = new App({ outdir, context: { 'aws:cdk:bundling-stacks': [] } });
     const [cluster] = readClusters([
-      { name: 'example', controlPlaneTags: { 'kubernetes.io/cluster/example': 'owned' } },
+      {
+        name: 'example',
+        controlPlaneTags: { 'kubernetes.io/cluster/example': 'owned' },
+        notify: { emails: ['oncall@example.com'] },
+      },
     ]);
     if (cluster === undefined) {
       throw new Error('clusters: got none, expected the example');

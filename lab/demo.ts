@@ -15,6 +15,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { gunzipSync, zstdDecompressSync } from 'node:zlib';
+import { readDrillRecord } from '../lambda/shared/drill-record';
 import { type Receipt, verifyReceiptOffline } from '../lambda/shared/receipt';
 import type { Execution, Invocation, LabAws, ObjectCreatedEvent, Outcome } from './aws/aws';
 import { s3Client } from './aws/s3';
@@ -327,6 +328,22 @@ async function execute(lab: Lab, input: object): Promise<Execution> {
   return execution;
 }
 
+/** What runs every day: the newest backup in a throwaway etcd, by the function that has no right but its log. */
+async function tellDrill({ aws }: Lab, admin: Administrator): Promise<void> {
+  say('a drill: the backup is restored into a throwaway etcd, with the binaries that the cluster runs');
+  const outcome = await aws.invoke(output(aws, 'DrillFunctionName'), {}).done;
+  if (!outcome.ok) {
+    throw new Error(`the drill: got ${JSON.stringify(outcome.error)}, expected it to be proven`);
+  }
+  const { record: key } = outcome.result as { record: string };
+  const { seconds, measured } = readDrillRecord(key, (await read(admin, { Key: key })).bytes);
+  const took = (name: keyof typeof seconds): string => `${name} ${seconds[name]?.toFixed(1) ?? '?'} s`;
+  say(`  ${took('download')}, ${took('restore')}, ${took('boot')}, ${took('read')}`);
+  say(
+    `  ${String(measured?.keys)} keys read back through etcdctl, hash ${String(measured?.hash)}: as in the receipt; etcd took ${megabytes(measured?.memoryBytes ?? NaN)} of memory`,
+  );
+}
+
 /** Plan, disaster, restore, comparison. */
 async function tellRestore(lab: Lab, proven: { contents: string; revision: number }): Promise<void> {
   const { nodes } = lab.controlPlane;
@@ -414,6 +431,7 @@ async function main(): Promise<void> {
     await prove(lab, admin, delivery.event, checked.receipt);
     const { revision } = checked.receipt.snapshot;
     const contents = await contentsAt(controlPlane.nodes[0] as LabNode, revision);
+    await tellDrill(lab, admin);
     await tellRestore(lab, { revision, contents });
     await tellForgeries(lab, admin, delivery.event);
     admin.s3.destroy();

@@ -1,4 +1,4 @@
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { Random } from './damage';
@@ -16,7 +16,7 @@ import {
 import { loadData } from './nodes/load';
 import type { EtcdMinor } from './nodes/tools';
 import { backUp } from './restores';
-import { type Lab, startLab } from './start-lab';
+import { type Lab, labDir, startLab } from './start-lab';
 
 // npm run kill -- [--members 3] [--etcd 3.6] [--only PATTERN] [--seed N] [--minutes N] [--cdk-out FOLDER] [--list]
 // Restores one backup again and again, and lets something go wrong in every state: the script killed, etcd killed, a node cut off, the function
@@ -105,6 +105,8 @@ const main = async (): Promise<void> => {
   const isTime = (): boolean => left.length > 0 && Date.now() - started < minutes * 60_000;
   // What an OTHER leaves is no sound beginning for the next case.
   while (isTime()) {
+    // A bucket that a run that was killed left would be another cluster's.
+    rmSync(labDir('kl'), { recursive: true, force: true });
     const lab = await startLab({
       name: 'kl',
       members,

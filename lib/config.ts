@@ -2,15 +2,21 @@ import { Duration } from 'aws-cdk-lib';
 import * as z from 'zod';
 import { BACKUP_ID_PATTERN } from '../lambda/shared/backup-id';
 import { type Keep, keptDays, MAX_KEPT, type RetentionClass, RETENTIONS } from '../lambda/shared/retention';
-import { shortestInterval } from './schedule-expression';
+import { longestInterval, shortestInterval } from './schedule-expression';
 
-/** One cluster to back up. Only `name` and `controlPlaneTags` are required; every default lives in this file. */
+/** One cluster to back up. Only `name`, `controlPlaneTags` and `notify` are required; every default lives in this file. */
 export interface ClusterEntry {
   /** Name of the cluster: stack name, metric dimension, and what `confirm` must repeat before a restore. */
   readonly name: string;
 
   /** EC2 tags, all of which an instance must carry to count as a control-plane node of this cluster. */
   readonly controlPlaneTags: Readonly<Record<string, string>>;
+
+  /**
+   * Who is told of alarms and restores. A decision that has no default: `{ emails: [...] }`, `{ topicArn }`, or `'nobody'`, which makes every
+   * alarm all the same and tells no one.
+   */
+  readonly notify: Notified;
 
   /**
    * AWS account of the cluster, 12 digits.
@@ -53,6 +59,28 @@ export interface ClusterEntry {
    * @default - half the schedule's shortest interval, at most 10 minutes
    */
   readonly maximumEventAge?: Duration;
+
+  /**
+   * Recovery point objective (RPO): the newest verified backup must never be older than this, or an alarm rings. Counted from the time for
+   * which a backup was scheduled to the time when the next one is verified, so it has to be longer than the longest gap in the schedule.
+   *
+   * @default - twice the longest gap between two triggers of the schedule, at least 1 hour
+   */
+  readonly recoveryPoint?: Duration;
+
+  /**
+   * When to restore the newest backup into a throwaway etcd: `cron(…)` in UTC or `rate(…)`, as for `schedule`.
+   *
+   * @default - every day at half past four, `cron(30 4 * * ? *)`
+   */
+  readonly drillSchedule?: string;
+
+  /**
+   * Architecture of the control-plane nodes: drills run the very binaries of etcd that the nodes run.
+   *
+   * @default - `x86_64`
+   */
+  readonly architecture?: 'arm64' | 'x86_64';
 
   /**
    * How long verified backups are kept, by class; what is left out has its default. 0 switches `hourlyHours`, `dailyDays`, `weeklyWeeks` or
@@ -156,12 +184,30 @@ export interface ClusterEntry {
   readonly replica?: ReplicaTarget;
 
   /**
+   * Whether a bundle of `/etc/kubernetes/pki`, of the manifests and of what they name is stored every day, under a key of its own: all private keys
+   * of the control plane, to rebuild it from nothing. docs/restore.md says who can read it and how. It does not go to a replica.
+   *
+   * @default false
+   */
+  readonly pkiBundle?: boolean;
+
+  /**
    * Tags for everything in the stack.
    *
    * @default - none
    */
   readonly tags?: Readonly<Record<string, string>>;
 }
+
+/** Whom to tell: addresses, which a topic of the stack's own sends to, or a topic of somebody else; not both. */
+export type Notified =
+  | {
+      /** Each gets a mail that it has to confirm before it is told anything. */
+      readonly emails?: readonly string[];
+      /** ARN of an SNS standard topic in the cluster's region; docs/alarms.md says what its policy and its key must allow. */
+      readonly topicArn?: string;
+    }
+  | 'nobody';
 
 /** Where replicas go. */
 export interface ReplicaTarget {
@@ -219,6 +265,11 @@ export class ConfigError extends Error {
 
 const DEFAULT_SCHEDULE = 'cron(0 * * * ? *)';
 const DEFAULT_MAXIMUM_EVENT_AGE_MINUTES = 10;
+// Below, a backup that is late by one retry would ring.
+const SHORTEST_DEFAULT_RECOVERY_POINT_MINUTES = 60;
+const DEFAULT_DRILL_SCHEDULE = 'cron(30 4 * * ? *)';
+// A drill may take the 15 minutes that each of its two functions has.
+const SHORTEST_DRILL_INTERVAL_MINUTES = 60;
 // A backup may take the 15 minutes that a function has; below five minutes triggers would mostly meet a busy node.
 const SHORTEST_INTERVAL_MINUTES = 5;
 
@@ -294,7 +345,45 @@ function isBackupId(id: string): boolean {
   return BACKUP_ID_PATTERN.test(id) && !Number.isNaN(Date.parse(time)) && new Date(time).toISOString() === time;
 }
 
-const SCHEDULE_EXPECTED = `cron(minutes hours day-of-month month day-of-week year) or rate(value unit), not more often than every ${String(SHORTEST_INTERVAL_MINUTES)} minutes, for example ${DEFAULT_SCHEDULE}`;
+function scheduleExpression({ shortest, example }: { shortest: number; example: string }) {
+  const expected = `cron(minutes hours day-of-month month day-of-week year) or rate(value unit), not more often than every ${String(shortest)} minutes, for example ${example}`;
+  return z
+    .string(expected)
+    .refine((expression) => {
+      const interval = shortestInterval(expression);
+      // One that never comes twice, such as on the 31st of February, has no longest interval.
+      return interval !== undefined && interval >= shortest && longestInterval(expression) !== undefined;
+    }, expected)
+    .default(example);
+}
+
+const NOTIFY_EXPECTED =
+  "one of { emails: ['oncall@example.com'] }, { topicArn: 'arn:aws:sns:eu-central-1:111122223333:oncall' } and 'nobody', for a cluster whose alarms tell no one";
+
+const EMAIL_EXPECTED = 'an e-mail address, for example oncall@example.com';
+
+const NOTIFY = z
+  .union(
+    [
+      z.literal('nobody'),
+      z.strictObject({
+        // Only the plain form: whether an address exists shows when somebody confirms the subscription.
+        emails: z
+          .array(text(/^[^\s@<>,;"]{1,64}@[^\s@<>,;"]+\.[^\s@<>,;"]+$/, EMAIL_EXPECTED), 'a list of e-mail addresses')
+          .optional(),
+        // No FIFO topic: neither alarms nor e-mail work with one.
+        topicArn: text(
+          /^arn:aws[a-z-]*:sns:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_-]{1,256}$/,
+          'the ARN of an SNS standard topic, for example arn:aws:sns:eu-central-1:111122223333:oncall',
+        ).optional(),
+      }),
+    ],
+    NOTIFY_EXPECTED,
+  )
+  .refine(
+    (notify) => notify === 'nobody' || (notify.emails ?? []).length > 0 !== (notify.topicArn !== undefined),
+    NOTIFY_EXPECTED,
+  );
 
 const KEEP = z.strictObject(
   {
@@ -328,21 +417,22 @@ const clusterEntry = z
         (tags) => Object.keys(tags).length > 0,
         'at least one tag, for example { "k8s.io/role/control-plane": "1" }',
       ),
+      notify: NOTIFY,
       account: account().optional(),
       region: region().optional(),
-      schedule: z
-        .string(SCHEDULE_EXPECTED)
-        .refine((expression) => {
-          const interval = shortestInterval(expression);
-          return interval !== undefined && interval >= SHORTEST_INTERVAL_MINUTES;
-        }, SCHEDULE_EXPECTED)
-        .default(DEFAULT_SCHEDULE),
+      schedule: scheduleExpression({ shortest: SHORTEST_INTERVAL_MINUTES, example: DEFAULT_SCHEDULE }),
       timeZone: z
         .string('an IANA time zone, for example Europe/Berlin')
         .refine(isTimeZone, 'an IANA time zone, for example Europe/Berlin')
         .default('UTC'),
       flexibleWindow: minutes({ min: 1, max: MINUTES_PER_DAY }).optional(),
       maximumEventAge: minutes({ min: 1, max: MINUTES_PER_DAY }).optional(),
+      recoveryPoint: minutes({ min: 1, max: LONGEST_DAYS * MINUTES_PER_DAY }).optional(),
+      drillSchedule: scheduleExpression({
+        shortest: SHORTEST_DRILL_INTERVAL_MINUTES,
+        example: DEFAULT_DRILL_SCHEDULE,
+      }),
+      architecture: z.enum(['arm64', 'x86_64'], "'arm64' or 'x86_64'").default('x86_64'),
       keep: KEEP.prefault({}),
       monthlyStorageClass: z
         .enum(['STANDARD_IA', 'GLACIER_IR'], "'STANDARD_IA' or 'GLACIER_IR', or nothing for S3 Standard")
@@ -372,6 +462,7 @@ const clusterEntry = z
           },
         )
         .optional(),
+      pkiBundle: z.boolean('true or false').default(false),
       tags: tagMap({
         key: /^(?!aws:).{1,128}$/i,
         keyExpected: 'a tag name of 1 to 128 characters that does not begin with aws:',
@@ -379,7 +470,10 @@ const clusterEntry = z
         valueExpected: 'a tag value of up to 256 characters',
       }).default({}),
     },
-    { error: (issue) => (issue.code === 'unrecognized_keys' ? undefined : 'an object with name and controlPlaneTags') },
+    {
+      error: (issue) =>
+        issue.code === 'unrecognized_keys' ? undefined : 'an object with name, controlPlaneTags and notify',
+    },
   )
   .check((context) => {
     context.issues.push(
@@ -387,6 +481,8 @@ const clusterEntry = z
         ...retentionProblems(context.value),
         ...adoptionProblems(context.value),
         ...replicaProblems(context.value),
+        ...notifyProblems(context.value),
+        ...recoveryPointProblems(context.value),
       ].map(({ path, input, message }) => ({ code: 'custom' as const, path: [...path], input, message })),
     );
     // The interval limits both ages: an older trigger would start beside, or after, the one that follows it.
@@ -552,9 +648,48 @@ function replicaProblems(entry: {
   return problems;
 }
 
-/** The account and region in a key's ARN; undefined when it is none. */
-export function placeOf(keyArn: string): { readonly account: string; readonly region: string } | undefined {
-  const [, , , region, account] = keyArn.split(':');
+/** Alarms act on topics of their own region only. */
+function notifyProblems(entry: {
+  readonly region?: string | undefined;
+  readonly notify?: z.output<typeof NOTIFY> | undefined;
+}): Problem[] {
+  const topicArn = entry.notify === undefined || entry.notify === 'nobody' ? undefined : entry.notify.topicArn;
+  return topicArn === undefined || entry.region === undefined || placeOf(topicArn)?.region === entry.region
+    ? []
+    : [
+        {
+          path: ['notify', 'topicArn'],
+          input: topicArn,
+          message: `a topic in ${entry.region}, the cluster's region: an alarm tells only topics of its own`,
+        },
+      ];
+}
+
+/** An objective that the schedule cannot meet would ring at every backup. */
+function recoveryPointProblems(entry: {
+  readonly schedule: string;
+  readonly flexibleWindow?: Duration | undefined;
+  readonly recoveryPoint?: Duration | undefined;
+}): Problem[] {
+  const gap = longestInterval(entry.schedule);
+  if (entry.recoveryPoint === undefined || gap === undefined) {
+    return [];
+  }
+  const flexible = entry.flexibleWindow?.toMinutes({ integral: false }) ?? 0;
+  return entry.recoveryPoint.toMinutes({ integral: false }) > gap + flexible
+    ? []
+    : [
+        {
+          path: ['recoveryPoint'],
+          input: entry.recoveryPoint,
+          message: `more than ${String(gap + flexible)} minutes, the longest gap that the schedule${flexible > 0 ? ' and flexibleWindow' : ''} can leave between two backups, and the time that a backup and its proof take`,
+        },
+      ];
+}
+
+/** The account and region in the ARN of a key or topic; undefined when it is none. */
+export function placeOf(arn: string): { readonly account: string; readonly region: string } | undefined {
+  const [, , , region, account] = arn.split(':');
   return region === undefined || account === undefined ? undefined : { account, region };
 }
 
@@ -710,10 +845,13 @@ export function readReplicas(entries: readonly ReplicaEntry[], clusters: readonl
 type CheckedEntry = z.output<typeof clusterEntry>;
 
 function withDerivedDefaults(entry: CheckedEntry): Cluster {
-  const { maximumEventAge, lockDays, ...rest } = entry;
+  const { maximumEventAge, recoveryPoint, lockDays, notify, ...rest } = entry;
   const half = Math.floor((shortestInterval(entry.schedule) ?? MINUTES_PER_DAY) / 2);
+  const twice = 2 * (longestInterval(entry.schedule) ?? MINUTES_PER_DAY);
   return {
     ...definedOnly(rest),
+    notify: notify === 'nobody' ? notify : definedOnly(notify),
+    recoveryPoint: recoveryPoint ?? Duration.minutes(Math.max(twice, SHORTEST_DEFAULT_RECOVERY_POINT_MINUTES)),
     lockDays: lockDays ?? Math.min(...LOCKED_BY_DEFAULT.map(({ name }) => keptDays(name, entry.keep))),
     maximumEventAge: maximumEventAge ?? Duration.minutes(Math.min(half, DEFAULT_MAXIMUM_EVENT_AGE_MINUTES)),
   };
@@ -762,6 +900,7 @@ function describe(
 const NESTED_FIELDS: Readonly<Record<string, readonly string[]>> = {
   keep: Object.keys(KEEP.shape),
   replica: ['bucketName', 'keyArn'],
+  notify: ['emails', 'topicArn'],
 };
 
 function knownAt(path: readonly PropertyKey[], known: readonly string[]): readonly string[] {

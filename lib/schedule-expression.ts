@@ -24,15 +24,53 @@ const MINUTES_PER_DAY = 1440;
  * the expression is not one. Days that a cron expression leaves out are not counted: the answer may be too short, never too long.
  */
 export function shortestInterval(expression: string): number | undefined {
-  const rate = /^rate\(([1-9][0-9]{0,4}) (minute|hour|day)s?\)$/.exec(expression);
-  if (rate !== null) {
-    return Number(rate[1]) * (UNIT_MINUTES[rate[2] ?? ''] ?? Number.NaN);
+  const rate = rateMinutes(expression);
+  if (rate !== undefined) {
+    return rate;
   }
-  const cron = /^cron\(([^()]+)\)$/.exec(expression);
-  return cron === null ? undefined : shortestCronInterval((cron[1] ?? '').split(' '));
+  const times = cronTimes(expression)?.minutesOfDay;
+  const first = times?.[0] ?? 0;
+  return times === undefined
+    ? undefined
+    : Math.min(...times.map((time, index) => (times[index + 1] ?? first + MINUTES_PER_DAY) - time));
 }
 
-function shortestCronInterval(fields: readonly string[]): number | undefined {
+/**
+ * The longest time between two triggers of a recurring EventBridge Scheduler expression, in minutes, or undefined when the expression is not
+ * one, or never comes twice. Years are not counted: a schedule that ends is told by what it no longer does. Nor is the hour that clocks skip.
+ */
+export function longestInterval(expression: string): number | undefined {
+  const rate = rateMinutes(expression);
+  if (rate !== undefined) {
+    return rate;
+  }
+  const cron = cronTimes(expression);
+  if (cron === undefined) {
+    return undefined;
+  }
+  const days = daysOf(cron);
+  const last = cron.minutesOfDay.at(-1) ?? 0;
+  const first = cron.minutesOfDay[0] ?? 0;
+  const withinDay = cron.minutesOfDay.map((time, index) => time - (cron.minutesOfDay[index - 1] ?? time));
+  const overDays = days.slice(1).map((day, index) => (day - (days[index] ?? day)) * MINUTES_PER_DAY + first - last);
+  return overDays.length === 0 ? undefined : [...withinDay, ...overDays].reduce((a, b) => Math.max(a, b));
+}
+
+function rateMinutes(expression: string): number | undefined {
+  const rate = /^rate\(([1-9][0-9]{0,4}) (minute|hour|day)s?\)$/.exec(expression);
+  return rate === null ? undefined : Number(rate[1]) * (UNIT_MINUTES[rate[2] ?? ''] ?? Number.NaN);
+}
+
+interface CronTimes {
+  /** In ascending order. */
+  readonly minutesOfDay: readonly number[];
+  readonly dayOfMonth: string;
+  readonly month: string;
+  readonly dayOfWeek: string;
+}
+
+function cronTimes(expression: string): CronTimes | undefined {
+  const fields = (/^cron\(([^()]+)\)$/.exec(expression)?.[1] ?? '').split(' ');
   const [minutes, hours, dayOfMonth, month, dayOfWeek, year] = fields;
   if (fields.length !== 6 || minutes === undefined || hours === undefined) {
     return undefined;
@@ -49,9 +87,63 @@ function shortestCronInterval(fields: readonly string[]): number | undefined {
   if (minuteValues === undefined || hourValues === undefined || !restIsValid) {
     return undefined;
   }
-  const times = hourValues.flatMap((hour) => minuteValues.map((minute) => hour * 60 + minute)).sort((a, b) => a - b);
-  const first = times[0] ?? 0;
-  return Math.min(...times.map((time, index) => (times[index + 1] ?? first + MINUTES_PER_DAY) - time));
+  const minutesOfDay = hourValues
+    .flatMap((hour) => minuteValues.map((minute) => hour * 60 + minute))
+    .sort((one, other) => one - other);
+  return { minutesOfDay, dayOfMonth: dayOfMonth ?? '', month: month ?? '', dayOfWeek: dayOfWeek ?? '' };
+}
+
+const MILLISECONDS_PER_DAY = MINUTES_PER_DAY * 60_000;
+// Three leap years, so that even the 29th of February comes twice.
+const FIRST_DAY = Date.UTC(2024, 0, 1) / MILLISECONDS_PER_DAY;
+const LAST_DAY = Date.UTC(2032, 11, 31) / MILLISECONDS_PER_DAY;
+
+/** The days on which a cron expression triggers, counted from 1 January 1970, over nine years. */
+function daysOf({ dayOfMonth, month, dayOfWeek }: CronTimes): number[] {
+  const months = new Set(expand(month, MONTH));
+  const days: number[] = [];
+  for (let day = FIRST_DAY; day <= LAST_DAY; day += 1) {
+    const date = new Date(day * MILLISECONDS_PER_DAY);
+    if (months.has(date.getUTCMonth() + 1) && isDayOfMonth(date, dayOfMonth) && isDayOfWeek(date, dayOfWeek)) {
+      days.push(day);
+    }
+  }
+  return days;
+}
+
+function isDayOfMonth(date: Date, field: string): boolean {
+  const day = date.getUTCDate();
+  const lastDay = new Date(Date.UTC(date.getUTCFullYear(), date.getUTCMonth() + 1, 0)).getUTCDate();
+  const nearest = /^(?:(L)|([0-9]+))W$/.exec(field);
+  if (nearest !== null) {
+    const wanted = nearest[1] === undefined ? Number(nearest[2]) : lastDay;
+    return wanted <= lastDay && day === nearestWeekday(date, wanted, lastDay);
+  }
+  return field === '?' || (field === 'L' ? day === lastDay : (expand(field, DAY_OF_MONTH) ?? []).includes(day));
+}
+
+/** The Monday to Friday that is closest to a day, within its month. */
+function nearestWeekday(date: Date, wanted: number, lastDay: number): number {
+  const weekday = new Date(Date.UTC(date.getUTCFullYear(), date.getUTCMonth(), wanted)).getUTCDay();
+  if (weekday === 6) {
+    return wanted > 1 ? wanted - 1 : wanted + 2;
+  }
+  return weekday === 0 ? (wanted < lastDay ? wanted + 1 : wanted - 2) : wanted;
+}
+
+function isDayOfWeek(date: Date, field: string): boolean {
+  const day = date.getUTCDate();
+  const weekday = date.getUTCDay() + 1;
+  const lastDay = new Date(Date.UTC(date.getUTCFullYear(), date.getUTCMonth() + 1, 0)).getUTCDate();
+  const [name = '', nth] = field.split('#');
+  if (nth !== undefined) {
+    return (expand(name, DAY_OF_WEEK) ?? []).includes(weekday) && Math.ceil(day / 7) === Number(nth);
+  }
+  if (/^[1-7]L$/.test(field)) {
+    return weekday === Number(field[0]) && day + 7 > lastDay;
+  }
+  // L alone is the last day of the week.
+  return field === '?' || (field === 'L' ? weekday === 7 : (expand(field, DAY_OF_WEEK) ?? []).includes(weekday));
 }
 
 function isValid(field: string | undefined, rules: CronField): boolean {

@@ -10,7 +10,7 @@ import { join } from 'node:path';
 
 const PROJECT = join(__dirname, '..');
 
-export interface ServiceFunctionProps {
+export interface BareFunctionProps {
   readonly description: string;
   /** Folder under `lambda/` whose `handler.ts` exports `handler`. */
   readonly step: string;
@@ -25,17 +25,36 @@ export interface ServiceFunctionProps {
   readonly disk?: Size;
   /** For logs and metrics. */
   readonly clusterName: string;
+  /**
+   * What it runs on.
+   *
+   * @default - arm64, which costs less
+   */
+  readonly architecture?: Architecture;
 }
 
-/** Our one Lambda function: Node 24 on arm64, bundled with its own SDK, with a log group, a bare role and a failure queue. */
-export class ServiceFunction extends Construct {
-  readonly function: NodejsFunction;
-  /** Has the right to write to the function's own log group and failure queue, and no other. */
-  readonly role: Role;
-  /** Receives every asynchronous invocation that failed for good. */
-  readonly failures: Queue;
+export interface ServiceFunctionProps extends BareFunctionProps {
+  /**
+   * How often Lambda runs it again when an asynchronous run failed.
+   *
+   * @default - 2, the most that Lambda does
+   */
+  readonly retryAttempts?: number;
+  /**
+   * For how long an asynchronous event waits to be run.
+   *
+   * @default - an hour
+   */
+  readonly maxEventAge?: Duration;
+}
 
-  constructor(scope: Construct, id: string, props: ServiceFunctionProps) {
+/** A Lambda function that may do nothing but write its own log: Node 24, bundled with its own SDK, with a log group and a bare role. */
+export class BareFunction extends Construct {
+  readonly function: NodejsFunction;
+  /** Has the right to write to the function's own log group, and no other. */
+  readonly role: Role;
+
+  constructor(scope: Construct, id: string, props: BareFunctionProps) {
     super(scope, id);
 
     const logs = new LogGroup(this, 'Logs', { retention: RetentionDays.THREE_MONTHS });
@@ -47,23 +66,12 @@ export class ServiceFunction extends Construct {
     });
     logs.grantWrite(this.role);
 
-    this.failures = new Queue(this, 'Failures', {
-      encryption: QueueEncryption.SQS_MANAGED,
-      enforceSSL: true,
-      retentionPeriod: Duration.days(14),
-    });
-    Validations.of(this.failures).acknowledge({
-      id: 'AwsSolutions-SQS3',
-      reason:
-        'this queue is itself where failed invocations end; what arrives is kept for 14 days for somebody to look at, and nothing consumes it',
-    });
-
     this.function = new NodejsFunction(this, 'Function', {
       description: `${props.description} (cluster ${props.clusterName})`,
       entry: join(PROJECT, 'lambda', props.step, 'handler.ts'),
       handler: 'handler',
       runtime: Runtime.NODEJS_24_X,
-      architecture: Architecture.ARM_64,
+      architecture: props.architecture ?? Architecture.ARM_64,
       timeout: props.timeout,
       memorySize: props.memory.toMebibytes(),
       ...(props.disk === undefined ? {} : { ephemeralStorageSize: props.disk }),
@@ -77,10 +85,6 @@ export class ServiceFunction extends Construct {
         ...props.environment,
       },
       // No reserved concurrency: an account with a small quota refuses to deploy it. Runs of one backup id meet in S3 instead.
-      retryAttempts: 2,
-      // Three runs of 15 minutes and the waits of one and two minutes between them fit; after that the next trigger is due.
-      maxEventAge: Duration.hours(1),
-      onFailure: new SqsDestination(this.failures),
       projectRoot: PROJECT,
       depsLockFilePath: join(PROJECT, 'package-lock.json'),
       bundling: {
@@ -99,6 +103,34 @@ export class ServiceFunction extends Construct {
         banner:
           "import { createRequire as __createRequire } from 'node:module';const require = __createRequire(import.meta.url);",
       },
+    });
+  }
+}
+
+/** Our Lambda function for everything that is invoked by an event: a bare one with a failure queue. */
+export class ServiceFunction extends BareFunction {
+  /** Receives every asynchronous invocation that failed for good. The role may send to it. */
+  readonly failures: Queue;
+
+  constructor(scope: Construct, id: string, props: ServiceFunctionProps) {
+    super(scope, id, props);
+
+    this.failures = new Queue(this, 'Failures', {
+      encryption: QueueEncryption.SQS_MANAGED,
+      enforceSSL: true,
+      retentionPeriod: Duration.days(14),
+    });
+    Validations.of(this.failures).acknowledge({
+      id: 'AwsSolutions-SQS3',
+      reason:
+        'this queue is itself where failed invocations end; what arrives is kept for 14 days for somebody to look at, and nothing consumes it',
+    });
+
+    this.function.configureAsyncInvoke({
+      retryAttempts: props.retryAttempts ?? 2,
+      // Three runs of 15 minutes and the waits of one and two minutes between them fit; after that the next trigger is due.
+      maxEventAge: props.maxEventAge ?? Duration.hours(1),
+      onFailure: new SqsDestination(this.failures),
     });
   }
 }

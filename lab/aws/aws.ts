@@ -18,11 +18,13 @@ import { s3Client, startMinio } from './s3';
 import { startEventReceiver } from './s3-events';
 import { sessionPolicy, startSession } from './s3-session';
 import { Scheduler, type Delivery, type FireOptions } from './scheduler';
+import { startScheduler } from './scheduler-api';
 import { StateMachines, type Execution, type ExecutionOptions, type StatesOptions } from './state-machines';
 import { startStates } from './states';
 import { startSsm } from './ssm';
 import { SsmCommands, type SsmTiming } from './ssm-commands';
 import type { SsmDocument } from './ssm-document';
+import { startTrail } from './trail';
 import { readAssembly, Resolver, type Assembly } from './template';
 
 export type { Credentials } from './credentials';
@@ -44,6 +46,8 @@ export interface Ports {
   readonly ec2?: number;
   readonly lambda?: number;
   readonly sfn?: number;
+  readonly scheduler?: number;
+  readonly cloudtrail?: number;
 }
 
 /** What the AWS side of the lab is made of. */
@@ -70,6 +74,8 @@ export interface Endpoints {
   readonly ec2: string;
   readonly lambda: string;
   readonly sfn: string;
+  readonly scheduler: string;
+  readonly cloudtrail: string;
 }
 
 /** The AWS side of the lab, up. */
@@ -181,6 +187,8 @@ export const startAws = async (options: AwsOptions): Promise<LabAws> => {
     const ssm = started(await startSsm({ ...service, commands, documents, fleet, port: ports.ssm ?? 0 }));
     const lambdaApi = started(await startLambdaApi({ ...service, lambda, port: ports.lambda ?? 0 }));
     const states = started(await startStates({ ...service, stateMachines, port: ports.sfn ?? 0 }));
+    const schedulerApi = started(await startScheduler({ ...service, scheduler, port: ports.scheduler ?? 0 }));
+    const trail = started(await startTrail({ ...service, stateMachines, port: ports.cloudtrail ?? 0 }));
     started(lambda);
     started(stateMachines);
 
@@ -226,6 +234,8 @@ export const startAws = async (options: AwsOptions): Promise<LabAws> => {
       ec2: ec2.url,
       lambda: lambdaApi.url,
       sfn: states.url,
+      scheduler: schedulerApi.url,
+      cloudtrail: trail.url,
     };
     const endpointVariables = {
       AWS_REGION: REGION,

@@ -427,6 +427,11 @@ const TYPES: Readonly<Record<string, ResourceType>> = {
       services.notApplied.push(`alarm ${logicalId}: the lab reads no metric for it`);
     },
   },
+  'AWS::CloudWatch::Dashboard': {
+    identify: ({ name, given }) => ({ ref: given('DashboardName') ?? name, attributes: {} }),
+    // Its body is JSON of the console's; test/lib/dashboard.test.ts reads it.
+    create: accepted('DashboardName', 'DashboardBody'),
+  },
   'AWS::Scheduler::ScheduleGroup': {
     identify: ({ name, given, environment: { account, region } }) => {
       const group = given('Name') ?? name;

@@ -28,6 +28,8 @@ const ACTIONS_WITHOUT_VERSION: Readonly<Record<string, string>> = {
   's3:GetObjectVersionTagging': 's3:GetObjectTagging',
   's3:PutObjectVersionTagging': 's3:PutObjectTagging',
 };
+// MinIO has no public access block, and refuses a policy that names it.
+const UNKNOWN_ACTIONS = new Set(['s3:GetBucketPublicAccessBlock']);
 // The operators that MinIO parses; it has no IfExists variants.
 const KNOWN_OPERATORS =
   /^(ForAllValues:|ForAnyValue:)?(String(Not)?(Equals|EqualsIgnoreCase|Like)|Null|Bool|(Numeric|Date)(Not)?Equals|(Numeric|Date)(LessThan|GreaterThan)(Equals)?)$/;
@@ -54,7 +56,7 @@ export const sessionPolicy = (
     .flatMap(({ policy }) => list((policy as { Statement: Statement | Statement[] }).Statement))
     .flatMap((statement) => {
       const Action = list(statement.Action)
-        .filter((action) => action === '*' || action.startsWith('s3:'))
+        .filter((action) => (action === '*' || action.startsWith('s3:')) && !UNKNOWN_ACTIONS.has(action))
         .flatMap((action) => [action, ACTIONS_WITHOUT_VERSION[action] ?? []].flat());
       const Resource = list(statement.Resource).filter(
         (resource) => resource === '*' || resource.startsWith('arn:aws:s3:::'),

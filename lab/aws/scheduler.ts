@@ -59,9 +59,15 @@ export class Scheduler {
     private readonly iam: Iam,
   ) {}
 
-  /** By logical id; without one, the only schedule. Throws when that is not exactly one. */
+  /**
+   * By logical id; without one, the only schedule, or that of the construct `Schedule`, which starts backups. Throws when that is not exactly one.
+   */
   find(logicalId?: string): Schedule {
-    const found = this.schedules.filter((schedule) => logicalId === undefined || schedule.logicalId === logicalId);
+    const found = this.schedules.filter((schedule) =>
+      logicalId === undefined
+        ? this.schedules.length === 1 || schedule.logicalId.startsWith('Schedule')
+        : schedule.logicalId === logicalId,
+    );
     const [schedule] = found;
     if (schedule === undefined || found.length > 1) {
       throw new Error(

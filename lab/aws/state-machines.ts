@@ -77,6 +77,8 @@ export interface ExecutionResult {
 export interface ExecutionOptions {
   /** @default a UUID */
   readonly name?: string;
+  /** ARN of who starts it. @default the account's root */
+  readonly startedBy?: string;
   /** Asked before each invocation of a function, so that a test can shorten its time limit. @default the function's own Timeout */
   readonly invokeOptions?: (task: Task) => InvokeOptions | undefined;
 }
@@ -103,6 +105,8 @@ export class Execution {
     /** As it was given: a JSON text. */
     readonly input: string,
     { account, region }: Environment,
+    /** ARN. */
+    readonly startedBy = `arn:aws:iam::${account}:root`,
   ) {
     this.executionArn = `arn:aws:states:${region}:${account}:execution:${machine.name}:${name}`;
     this.result = this.#settled.promise;
@@ -262,7 +266,7 @@ export class StateMachines {
       if (taken.status === 'RUNNING' && taken.input === input) return taken;
       throw new AwsError('ExecutionAlreadyExists', `Execution Already Exists: '${taken.executionArn}'`);
     }
-    const execution = new Execution(machine, name, input, this.environment);
+    const execution = new Execution(machine, name, input, this.environment, options.startedBy);
     this.executions.push(execution);
     this.#run(execution, options).catch((fault: unknown) => {
       execution.fail(fault);

@@ -81,7 +81,10 @@ export const startStates = (options: {
       const text = (input.input as string | undefined) ?? '{}';
       checkInput(text);
       const name = input.name as string | undefined;
-      const execution = stateMachines.start(machine, text, name === undefined ? {} : { name });
+      const execution = stateMachines.start(machine, text, {
+        ...(name === undefined ? {} : { name }),
+        ...(caller.roleArn === undefined ? {} : { startedBy: caller.roleArn }),
+      });
       return { executionArn: execution.executionArn, startDate: seconds(execution.startDate) };
     },
     StopExecution: async (input, caller) => {

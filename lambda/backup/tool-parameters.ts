@@ -18,12 +18,15 @@ export type StoredTool = KnownTool & { readonly key: string };
 
 /** The tools in the bucket. */
 export async function listTools(store: Store): Promise<StoredTool[]> {
-  return (await listKeys(store, 'tools/')).flatMap((key) => {
-    const [, version, arch, sha256, name] = TOOL_KEY.exec(key) ?? [];
-    return version === undefined || arch === undefined || sha256 === undefined || name === undefined
-      ? []
-      : [{ key, version, arch, sha256, name }];
-  });
+  return (await listKeys(store, 'tools/')).flatMap((key) => toolOfKey(key) ?? []);
+}
+
+/** The tool whose key this is; undefined when it is none. */
+export function toolOfKey(key: string): StoredTool | undefined {
+  const [, version, arch, sha256, name] = TOOL_KEY.exec(key) ?? [];
+  return version === undefined || arch === undefined || sha256 === undefined || name === undefined
+    ? undefined
+    : { key, version, arch, sha256, name };
 }
 
 /**

@@ -85,6 +85,32 @@ export class ReceiptError extends Error {
   }
 }
 
+/** Lambda did not let the function run that a drill runs etcd in: nothing is known about the backup. */
+export class DrillRunError extends Error {
+  override readonly name = 'DrillRunError';
+
+  constructor(message: string, cause?: unknown) {
+    super(message, { cause });
+  }
+}
+
+/** The record of a drill is not one that this version reads. */
+export class DrillRecordError extends Error {
+  override readonly name = 'DrillRecordError';
+}
+
+/** A stored backup was not restored as its receipt says, or could not be drilled; `reason` is a word of docs/drill.md. */
+export class DrillFailedError extends Error {
+  override readonly name = 'DrillFailedError';
+
+  constructor(
+    readonly reason: string,
+    message: string,
+  ) {
+    super(message);
+  }
+}
+
 /** The function's own disk has no room, or failed: nothing is known about the snapshot. */
 export class FunctionDiskError extends Error {
   override readonly name = 'FunctionDiskError';
@@ -218,6 +244,60 @@ export class StatesError extends Error {
 /** Tools of a node's image could not be put into the bucket; the backup itself is stored. */
 export class ToolsNotKeptError extends Error {
   override readonly name = 'ToolsNotKeptError';
+}
+
+/** No node's PKI bundle could be stored; the message has each node's reason. */
+export class PkiBundleFailedError extends Error {
+  override readonly name = 'PkiBundleFailedError';
+
+  constructor(readonly failures: readonly string[]) {
+    super(
+      `no node's PKI bundle could be stored: ${failures.join('; ')}; expected one of them to be; correct what the messages say, then invoke the function with {}; bundles of earlier days are kept`,
+    );
+  }
+}
+
+/** Something that audit looks at could not be determined; `problems` lists every one. What could be was measured all the same. */
+export class AuditError extends Error {
+  override readonly name = 'AuditError';
+
+  constructor(readonly problems: readonly string[]) {
+    super(
+      `audit could not determine or do ${String(problems.length)} thing${problems.length === 1 ? '' : 's'}: ${problems.join('; ')}; all else was measured, and what is missing lets its alarm ring: correct that, the next run is in 5 minutes`,
+    );
+  }
+}
+
+/** EventBridge Scheduler answered otherwise than expected. */
+export class ScheduleError extends Error {
+  override readonly name = 'ScheduleError';
+
+  constructor(message: string, cause?: unknown) {
+    super(message, { cause });
+  }
+}
+
+/** The verify function could not be started. */
+export class VerifyNotAskedError extends Error {
+  override readonly name = 'VerifyNotAskedError';
+
+  constructor(message: string, cause?: unknown) {
+    super(message, { cause });
+  }
+}
+
+/** CloudTrail answered otherwise than expected. */
+export class TrailError extends Error {
+  override readonly name = 'TrailError';
+
+  constructor(message: string, cause?: unknown) {
+    super(message, { cause });
+  }
+}
+
+/** A time lies further ahead than clocks differ: no age can be told. */
+export class ClockError extends Error {
+  override readonly name = 'ClockError';
 }
 
 /** Name and message of anything that was thrown, for use inside another message. */

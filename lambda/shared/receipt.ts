@@ -36,6 +36,8 @@ const identity = object({
 const snapshot = object({
   pageSizeBytes: count,
   hash: count,
+  /** Absent in receipts of older versions. */
+  liveHash: z.optional(count),
   revision: count,
   totalKey: object({ rows: count, live: count }),
   totalSizeBytes: count,

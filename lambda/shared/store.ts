@@ -335,7 +335,8 @@ export async function extendLock(store: Store, version: VersionId, until: Date):
   }
 }
 
-async function getLock(
+/** How a version is locked; undefined when it is not, or never was. */
+export async function getLock(
   store: Store,
   version: VersionId,
 ): Promise<{ readonly mode: ObjectLockRetentionMode | undefined; readonly until: Date | undefined } | undefined> {

@@ -143,6 +143,40 @@ export const FINDING_WORDS: readonly string[] = [
   ...Object.keys(ANNOUNCED),
 ];
 
+/** May mean that data was lost, or that somebody else wrote what is there. */
+const URGENT: readonly string[] = [
+  'keys-lost',
+  'no-kubernetes-objects',
+  'revision-went-back',
+  'identity-changed',
+  'corrupt-alarm',
+  'corrupt',
+  'wrong-member',
+  'fewer-members',
+  'tool-changed',
+  'delete-marker',
+  'other-version',
+  'receipt-untrusted',
+  'previous-announcement-untrusted',
+  'etcd-version-corrupts',
+];
+
+/** Good to know; nobody has to do anything. */
+const NOTED: readonly string[] = [
+  'etcd-version-changed',
+  'mostly-free-pages',
+  'leader-changed',
+  'revision-behind',
+  'nodes-found-by-id',
+  'tool-acknowledged',
+  'inventory-shortened',
+];
+
+/** What a finding asks for: to look at once, to correct something, or nothing. A word that is not known here is worth a look. */
+export function urgencyOf(word: string): 'urgent' | 'correct' | 'noted' {
+  return URGENT.includes(word) ? 'urgent' : NOTED.includes(word) ? 'noted' : 'correct';
+}
+
 function plainTextSecrets({ secrets }: Findable['facts']['kubernetes']): Finding[] {
   return secrets.plainText === 0
     ? []

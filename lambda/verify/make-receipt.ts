@@ -92,6 +92,7 @@ function fullReceipt(input: ReceiptInput): Receipt {
     snapshot: {
       pageSizeBytes: facts.pageSizeBytes,
       hash: facts.hash,
+      liveHash: facts.liveHash,
       revision: facts.revision,
       totalKey: { ...facts.totalKey },
       totalSizeBytes: facts.totalSizeBytes,

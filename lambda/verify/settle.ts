@@ -1,5 +1,6 @@
 import { backupIdBefore, backupIdOf } from '../shared/backup-id';
 import { SettleError } from '../shared/errors';
+import { inParallel } from '../shared/in-parallel';
 import { findReceipt, type Receipt, type ReceiptDeps } from '../shared/receipt';
 import { type Keep, lockUntil, type Retention, type RetentionClass, RETENTIONS, settle } from '../shared/retention';
 import {
@@ -38,7 +39,6 @@ const HOUR_SECONDS = 60 * 60;
 const RECENT_HOURS = 48;
 const RECENT_COUNT = 20;
 const LOOK_BACK_HOURS = [RECENT_HOURS, 35 * 24, undefined] as const;
-const CONCURRENCY = 16;
 
 /**
  * Locks and tags what was verified of late: the newest is `latest`, every other has its class. Each version is locked before it is tagged,
@@ -173,18 +173,4 @@ async function readTag(store: Store, version: ObjectVersion): Promise<Retention 
 
 function isClass(tag: Retention): tag is RetentionClass {
   return tag !== 'pending' && tag !== 'failed' && tag !== 'latest';
-}
-
-async function inParallel<In, Out>(inputs: readonly In[], work: (input: In) => Promise<Out>): Promise<Out[]> {
-  const results: Out[] = [];
-  const queue = inputs.entries();
-  await Promise.all(
-    Array.from({ length: CONCURRENCY }, async () => {
-      // One iterator for all: each input is taken once.
-      for (const [index, input] of queue) {
-        results[index] = await work(input);
-      }
-    }),
-  );
-  return results;
 }

@@ -24,7 +24,7 @@ import { type Fields, MetricUnit, type Telemetry } from '../shared/telemetry';
 import { checkAgainst, checkBytes, checkContent, checkStoredBytes, type Reason } from './checks';
 import { download, type Downloaded, emptyDisk, prepareDisk } from './download';
 import { backupIdOfSnapshot, NEXT, readEvent, type Request } from './event';
-import { FINDING_WORDS, findFindings, findingMetric } from './findings';
+import { FINDING_WORDS, findFindings, findingMetric, urgencyOf } from './findings';
 import { identityOf, makeReceipt } from './make-receipt';
 import { findNextReceipt, findPreviousReceipt, listReceiptIds } from './previous-receipt';
 import { holders, newestOfClassAfter } from './periods';
@@ -483,6 +483,9 @@ function measure(telemetry: Telemetry, receipt: Receipt): void {
   telemetry.measure('CompressedBytes', MetricUnit.Bytes, receipt.compressedBytes);
   telemetry.measure('LiveObjects', MetricUnit.Count, receipt.inventory.objects);
   telemetry.measure('Revision', MetricUnit.NoUnit, receipt.snapshot.revision);
+  const urgencies = receipt.findings.map(({ finding }) => urgencyOf(finding));
+  telemetry.measure('UrgentFindings', MetricUnit.Count, urgencies.filter((urgency) => urgency === 'urgent').length);
+  telemetry.measure('FindingsToCorrect', MetricUnit.Count, urgencies.filter((urgency) => urgency === 'correct').length);
   for (const metric of new Set(receipt.findings.map(({ finding }) => findingMetric(finding)))) {
     telemetry.measure(metric, MetricUnit.Count, 1);
   }

@@ -1105,7 +1105,7 @@ describe('template', () => {
     const outdir = folder();
     const app = new App({ outdir });
     const controlPlaneTags = { 'k8s.io/role/control-plane': '1' };
-    const [cluster] = readClusters([{ name: 'lab', controlPlaneTags }]);
+    const [cluster] = readClusters([{ name: 'lab', controlPlaneTags, notify: 'nobody' }]);
     if (cluster === undefined) throw new Error('no cluster in the table');
     new EtcdBackupStack(app, 'etcd-backup-lab', { cluster });
     app.synth();

@@ -19,6 +19,7 @@ let hour = 0;
 
 async function bringUp(options: LabOptions): Promise<void> {
   lab = await startLab({
+    cdkOut: process.env['CDK_OUT'] as string,
     ...options,
     // A second of a delivery timeout is 0.1 s here; retries follow after a second.
     aws: { lambda: { retryDelaysMs: [1000, 1000] }, ssm: { deliverySecondMs: 100 } },

@@ -44,6 +44,7 @@ let hour = 0;
 
 async function bringUp(options: LabOptions): Promise<void> {
   lab = await startLab({
+    cdkOut: process.env['CDK_OUT'] as string,
     ...options,
     aws: { lambda: { retryDelaysMs: [200, 200] }, ssm: { deliverySecondMs: 100 } },
   });

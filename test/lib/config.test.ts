@@ -10,7 +10,11 @@ import {
 import { envKeep } from '../../lambda/verify/settings';
 import { type Keep, MAX_KEPT } from '../../lambda/shared/retention';
 
-const MINIMAL: ClusterEntry = { name: 'prod', controlPlaneTags: { 'k8s.io/role/control-plane': '1' } };
+const MINIMAL: ClusterEntry = {
+  name: 'prod',
+  controlPlaneTags: { 'k8s.io/role/control-plane': '1' },
+  notify: { emails: ['oncall@example.com'] },
+};
 
 const ANNOUNCEMENT_KEY = 'arn:aws:kms:eu-central-1:111122223333:key/66666666-7777-8888-9999-000000000000';
 const RECEIPT_KEY = 'arn:aws:kms:eu-central-1:111122223333:key/99999999-7777-8888-9999-000000000000';
@@ -34,9 +38,13 @@ describe('a cluster with only what is required', () => {
       {
         name: 'prod',
         controlPlaneTags: { 'k8s.io/role/control-plane': '1' },
+        notify: { emails: ['oncall@example.com'] },
         schedule: 'cron(0 * * * ? *)',
         timeZone: 'UTC',
         maximumEventAge: Duration.minutes(10),
+        recoveryPoint: Duration.minutes(120),
+        drillSchedule: 'cron(30 4 * * ? *)',
+        architecture: 'x86_64',
         keep: {
           hourlyHours: 48,
           dailyDays: 7,
@@ -70,6 +78,104 @@ describe('the default maximum event age', () => {
     ['rate(1 day)', 10],
   ])('of %s is %d minutes', (schedule, minutes) => {
     expect(readClusters([{ ...MINIMAL, schedule }])[0]?.maximumEventAge.toMinutes()).toBe(minutes);
+  });
+});
+
+describe('the recovery point objective', () => {
+  test.each([
+    ['rate(5 minutes)', 60],
+    ['rate(45 minutes)', 90],
+    ['rate(1 hour)', 120],
+    ['cron(0 8-18/2 ? * MON-FRI *)', 2 * (2 * 1440 + 14 * 60)],
+    ['rate(10 days)', 20 * 1440],
+  ])('of %s is by default %d minutes, twice the longest gap', (schedule, minutes) => {
+    const keep = { hourlyHours: 0, dailyDays: 0, weeklyWeeks: 4 };
+    expect(readClusters([{ ...MINIMAL, schedule, keep }])[0]?.recoveryPoint.toMinutes()).toBe(minutes);
+  });
+
+  test.each<[string, object, string[]]>([
+    ['a minute longer than the gap', { recoveryPoint: Duration.minutes(61) }, []],
+    [
+      'as long as the gap',
+      { recoveryPoint: Duration.minutes(60) },
+      [
+        'prod.recoveryPoint: got 60 minutes, expected more than 60 minutes, the longest gap that the schedule can leave between two backups, and the time that a backup and its proof take',
+      ],
+    ],
+    [
+      'longer than the gap, but not with the flexible window',
+      { recoveryPoint: Duration.minutes(70), flexibleWindow: Duration.minutes(15) },
+      [
+        'prod.recoveryPoint: got 70 minutes, expected more than 75 minutes, the longest gap that the schedule and flexibleWindow can leave between two backups, and the time that a backup and its proof take',
+      ],
+    ],
+    [
+      'shorter than the weekend that the schedule leaves out',
+      { recoveryPoint: Duration.days(1), schedule: 'cron(0 * ? * MON-FRI *)' },
+      [
+        'prod.recoveryPoint: got 1440 minutes, expected more than 2940 minutes, the longest gap that the schedule can leave between two backups, and the time that a backup and its proof take',
+      ],
+    ],
+  ])('that is %s has the problems %#', (_what, change, problems) => {
+    expect(problemsOf({ ...MINIMAL, ...change })).toEqual(problems);
+  });
+});
+
+describe('whom to notify', () => {
+  const TOPIC = 'arn:aws:sns:eu-central-1:111122223333:oncall';
+  const EITHER =
+    "expected one of { emails: ['oncall@example.com'] }, { topicArn: 'arn:aws:sns:eu-central-1:111122223333:oncall' } and 'nobody', for a cluster whose alarms tell no one";
+
+  test.each<[string, object, string[]]>([
+    ['nobody, said in so many words', { notify: 'nobody' }, []],
+    ['a word', { notify: 'everybody' }, [`prod.notify: got "everybody", ${EITHER}`]],
+    ['addresses', { notify: { emails: ['a@example.com', 'b+etcd@mail.example.co.uk'] } }, []],
+    ['a topic', { notify: { topicArn: TOPIC } }, []],
+    ['a topic in the region of the cluster', { notify: { topicArn: TOPIC }, region: 'eu-central-1' }, []],
+    ['left out', { notify: undefined }, [`prod.notify: got nothing, ${EITHER}`]],
+    ['empty', { notify: {} }, [`prod.notify: got {}, ${EITHER}`]],
+    ['no addresses', { notify: { emails: [] } }, [`prod.notify: got {"emails":[]}, ${EITHER}`]],
+    [
+      'addresses and a topic',
+      { notify: { emails: ['a@example.com'], topicArn: TOPIC } },
+      [`prod.notify: got {"emails":["a@example.com"],"topicArn":"${TOPIC}"}, ${EITHER}`],
+    ],
+    [
+      'no address',
+      { notify: { emails: ['oncall'] } },
+      ['prod.notify.emails.0: got "oncall", expected an e-mail address, for example oncall@example.com'],
+    ],
+    [
+      'an address with something behind it',
+      { notify: { emails: ['a@example.com, b@example.com'] } },
+      [
+        'prod.notify.emails.0: got "a@example.com, b@example.com", expected an e-mail address, for example oncall@example.com',
+      ],
+    ],
+    [
+      'a FIFO topic, which alarms do not publish to',
+      { notify: { topicArn: `${TOPIC}.fifo` } },
+      [
+        `prod.notify.topicArn: got "${TOPIC}.fifo", expected the ARN of an SNS standard topic, for example arn:aws:sns:eu-central-1:111122223333:oncall`,
+      ],
+    ],
+    [
+      'a misspelt field',
+      { notify: { mails: ['a@example.com'] } },
+      [
+        'prod.notify.mails: got ["a@example.com"], expected no such field; known are emails, topicArn',
+        `prod.notify: got {"mails":["a@example.com"]}, ${EITHER}`,
+      ],
+    ],
+    [
+      'a topic in another region',
+      { notify: { topicArn: TOPIC }, region: 'eu-west-1' },
+      [
+        `prod.notify.topicArn: got "${TOPIC}", expected a topic in eu-west-1, the cluster's region: an alarm tells only topics of its own`,
+      ],
+    ],
+  ])('may be or may not be: %s', (_what, change, problems) => {
+    expect(problemsOf({ ...MINIMAL, ...change })).toEqual(problems);
   });
 });
 
@@ -433,6 +539,9 @@ describe('a full entry', () => {
       timeZone: 'America/Argentina/Buenos_Aires',
       flexibleWindow: Duration.minutes(5),
       maximumEventAge: Duration.minutes(20),
+      recoveryPoint: Duration.minutes(90),
+      drillSchedule: 'rate(12 hours)',
+      architecture: 'arm64',
       keep: {
         hourlyHours: 168,
         dailyDays: 14,
@@ -503,6 +612,22 @@ describe('a wrong field', () => {
     ['schedule', { schedule: 'hourly' }, `prod.schedule: got "hourly", expected ${SCHEDULE}`],
     ['schedule', { schedule: 'rate(1 minute)' }, `prod.schedule: got "rate(1 minute)", expected ${SCHEDULE}`],
     ['schedule', { schedule: 60 }, `prod.schedule: got 60, expected ${SCHEDULE}`],
+    [
+      'schedule',
+      { schedule: 'cron(0 0 31 FEB ? *)' },
+      `prod.schedule: got "cron(0 0 31 FEB ? *)", expected ${SCHEDULE}`,
+    ],
+    [
+      'drillSchedule',
+      { drillSchedule: 'rate(30 minutes)' },
+      'prod.drillSchedule: got "rate(30 minutes)", expected cron(minutes hours day-of-month month day-of-week year) or rate(value unit), not more often than every 60 minutes, for example cron(30 4 * * ? *)',
+    ],
+    ['architecture', { architecture: 'arm' }, `prod.architecture: got "arm", expected 'arm64' or 'x86_64'`],
+    [
+      'recoveryPoint',
+      { recoveryPoint: 120 },
+      'prod.recoveryPoint: got 120, expected a Duration from 1 to 5256000 minutes, in whole minutes',
+    ],
     [
       'timeZone',
       { timeZone: 'Europe/Berln' },
@@ -604,13 +729,15 @@ describe('a wrong field', () => {
   test('that nobody knows is a problem, because a misspelt one would silently get its default', () => {
     expect(problemsOf({ ...MINIMAL, scheduel: 'rate(1 hour)' })).toEqual([
       expect.stringMatching(
-        /^prod\.scheduel: got "rate\(1 hour\)", expected no such field; known are name, controlPlaneTags, account, .*, tags$/,
+        /^prod\.scheduel: got "rate\(1 hour\)", expected no such field; known are name, controlPlaneTags, notify, account, .*, tags$/,
       ),
     ]);
   });
 
   test('that is no object at all is a problem too', () => {
-    expect(problemsOf('prod')).toEqual(['clusters[0]: got "prod", expected an object with name and controlPlaneTags']);
+    expect(problemsOf('prod')).toEqual([
+      'clusters[0]: got "prod", expected an object with name, controlPlaneTags and notify',
+    ]);
   });
 });
 

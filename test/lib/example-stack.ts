@@ -42,7 +42,12 @@ export function exampleApp(options: { bundle?: boolean } = {}): App {
 /** The stack of one cluster that has nothing but what is required, and what the test adds. */
 export function exampleStack(app: App, entry: Partial<ClusterEntry> = {}): EtcdBackupStack {
   const [cluster] = readClusters([
-    { name: 'example', controlPlaneTags: { 'kubernetes.io/cluster/example': 'owned' }, ...entry },
+    {
+      name: 'example',
+      controlPlaneTags: { 'kubernetes.io/cluster/example': 'owned' },
+      notify: { emails: ['oncall@example.com'] },
+      ...entry,
+    },
   ]);
   if (cluster === undefined) {
     throw new Error('clusters: got none, expected the example');

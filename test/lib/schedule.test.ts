@@ -1,5 +1,5 @@
 import { Duration } from 'aws-cdk-lib';
-import { type CfnTemplate, exampleTemplate, resourcesOfType, theResource } from './example-stack';
+import { type CfnTemplate, exampleTemplate, type Resource, resourcesOfType } from './example-stack';
 import { deployed, policiesOf, roleArn, simulate } from './simulated-iam';
 
 const template = exampleTemplate();
@@ -9,9 +9,18 @@ function theFunctionArn(from: CfnTemplate): unknown {
   return { 'Fn::GetAtt': [resourcesOfType(from, 'AWS::Lambda::Function')[0]?.[0], 'Arn'] };
 }
 
+/** The stack's other schedules have tests of their own. */
+function ofBackups(from: CfnTemplate, type: string): Resource {
+  const [found, ...others] = resourcesOfType(from, type).filter(([id]) => id.startsWith('Schedule'));
+  if (found === undefined || others.length > 0) {
+    throw new Error(`${type} of backups: got ${String(others.length + (found === undefined ? 0 : 1))}, expected 1`);
+  }
+  return found[1];
+}
+
 describe('the schedule', () => {
   test('runs at every full hour in UTC when nothing else is said', () => {
-    expect(theResource(template, 'AWS::Scheduler::Schedule').Properties).toMatchObject({
+    expect(ofBackups(template, 'AWS::Scheduler::Schedule').Properties).toMatchObject({
       ScheduleExpression: 'cron(0 * * * ? *)',
       ScheduleExpressionTimezone: 'UTC',
       FlexibleTimeWindow: { Mode: 'OFF' },
@@ -26,7 +35,7 @@ describe('the schedule', () => {
       flexibleWindow: Duration.minutes(15),
       maximumEventAge: Duration.hours(2),
     });
-    expect(theResource(ofCluster, 'AWS::Scheduler::Schedule').Properties).toMatchObject({
+    expect(ofBackups(ofCluster, 'AWS::Scheduler::Schedule').Properties).toMatchObject({
       ScheduleExpression: 'cron(30 2 ? * MON-FRI *)',
       ScheduleExpressionTimezone: 'Europe/Berlin',
       FlexibleTimeWindow: { Mode: 'FLEXIBLE', MaximumWindowInMinutes: 15 },
@@ -35,7 +44,7 @@ describe('the schedule', () => {
   });
 
   test('passes the time of the trigger, which is the same for every delivery of it', () => {
-    const { Input } = theResource(template, 'AWS::Scheduler::Schedule').Properties['Target'] as { Input: string };
+    const { Input } = ofBackups(template, 'AWS::Scheduler::Schedule').Properties['Target'] as { Input: string };
     expect(JSON.parse(Input)).toEqual({
       scheduledTime: '<aws.scheduler.scheduled-time>',
       scheduleArn: '<aws.scheduler.schedule-arn>',
@@ -43,7 +52,7 @@ describe('the schedule', () => {
   });
 
   test('gives up a trigger well before the next one and keeps it in an encrypted dead-letter queue', () => {
-    const { Target } = theResource(template, 'AWS::Scheduler::Schedule').Properties as {
+    const { Target } = ofBackups(template, 'AWS::Scheduler::Schedule').Properties as {
       Target: { DeadLetterConfig: { Arn: { 'Fn::GetAtt': [string, string] } } };
     };
     expect(Target).toMatchObject({ RetryPolicy: { MaximumEventAgeInSeconds: 600 } });
@@ -52,24 +61,27 @@ describe('the schedule', () => {
   });
 
   test('does not keep its group when the stack is deleted, whose name the next stack needs', () => {
-    expect(theResource(template, 'AWS::Scheduler::ScheduleGroup').DeletionPolicy).toBe('Delete');
+    expect(ofBackups(template, 'AWS::Scheduler::ScheduleGroup').DeletionPolicy).toBe('Delete');
   });
 });
 
 describe('the scheduler role', () => {
+  const ROLE = resourcesOfType(template, 'AWS::IAM::Role').find(([id]) => id.startsWith('ScheduleRole'))?.[0] ?? '';
+
   function mayScheduler(action: string, resource: string) {
     return simulate({
-      principal: roleArn(template, 'ScheduleRole'),
+      principal: roleArn(template, ROLE),
       action,
       resource,
-      identityPolicies: policiesOf(template, 'ScheduleRole'),
+      identityPolicies: policiesOf(template, ROLE),
     });
   }
 
   test('has exactly these actions', () => {
-    expect(
-      policiesOf(template, 'ScheduleRole').flatMap(({ Statement }) => Statement.map(({ Action }) => Action)),
-    ).toEqual(['lambda:InvokeFunction', 'sqs:SendMessage']);
+    expect(policiesOf(template, ROLE).flatMap(({ Statement }) => Statement.map(({ Action }) => Action))).toEqual([
+      'lambda:InvokeFunction',
+      'sqs:SendMessage',
+    ]);
   });
 
   test('may start the backup function', async () => {

@@ -98,6 +98,7 @@ export class Contents implements Visitor {
     return {
       ...small,
       hash: this.crc,
+      liveHash: this.inventory.liveHash,
       revision: this.keyRows.revision,
       totalKey: { rows: this.buckets.reduce((sum, { rows }) => sum + rows, 0), live: this.inventory.liveKeys },
       buckets: this.buckets,

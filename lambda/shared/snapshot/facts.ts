@@ -11,6 +11,8 @@ export interface SnapshotFacts {
   readonly pageSizeBytes: number;
   /** `hash` of `etcdutl snapshot status`: CRC-32C of every bucket's name, keys and values. */
   readonly hash: number;
+  /** Over the live keys, as live-hash.ts says: what a client that reads all of them can compute too. */
+  readonly liveHash: number;
   /** `revision` of `etcdutl snapshot status`: the newest main revision. 0 in an empty database. */
   readonly revision: number;
   readonly totalKey: {

@@ -1,6 +1,7 @@
 import { Fields, type KeyValue } from './key-value';
 import { largestFirst, LiveSet, type LiveSetListener } from './live-set';
 import type { Inventory, KubernetesFacts } from './facts';
+import { sumOfHashes } from './live-hash';
 
 const REGISTRY = Buffer.from('/registry/');
 const SECRETS = Buffer.from('/registry/secrets/');
@@ -58,6 +59,7 @@ export class InventoryReader implements LiveSetListener {
   private readonly beyondByKind = new Map<string, number>();
   private objects = 0;
   private bytes = 0;
+  private hash = 0;
   private leased = 0;
   private secrets = 0;
   private plainTextSecrets = 0;
@@ -71,8 +73,8 @@ export class InventoryReader implements LiveSetListener {
     this.live = new LiveSet(this, maxSlots);
   }
 
-  /** A row that is no deletion. `position`: where in the file its value lies. */
-  put(bytes: Buffer, row: KeyValue, position: number): void {
+  /** A row that is no deletion. `position`: where in the file its value lies. `hash`: CRC-32C of that value. */
+  put(bytes: Buffer, row: KeyValue, position: number, hash: number): void {
     const { keyStart, keyEnd, valueStart, valueEnd } = row;
     if (keyStart === keyEnd) {
       // Not a key of a user: `snapshot restore --bump-revision` writes such a row to raise the revision.
@@ -88,6 +90,7 @@ export class InventoryReader implements LiveSetListener {
       bytes: keyEnd - keyStart + valueEnd - valueStart,
       marks,
       position,
+      hash,
     });
     if (isKubeSystem(bytes, keyStart, keyEnd)) {
       this.kubeSystem = Buffer.from(
@@ -122,17 +125,24 @@ export class InventoryReader implements LiveSetListener {
     return this.live.nextShare();
   }
 
-  added(group: number, bytes: number, marks: number): void {
+  added(group: number, bytes: number, marks: number, hash: number): void {
     this.count(group, 1, bytes, marks);
+    this.hash = sumOfHashes(this.hash, hash);
   }
 
-  removed(group: number, bytes: number, marks: number): void {
+  removed(group: number, bytes: number, marks: number, hash: number): void {
     this.count(group, -1, -bytes, marks);
+    this.hash = sumOfHashes(this.hash, -hash);
   }
 
   /** Live keys as etcdutl counts them, which takes an empty key for one. */
   get liveKeys(): number {
     return this.objects + (this.emptyKey ? 1 : 0);
+  }
+
+  /** Over the live keys, but for an empty one, which no client can read. */
+  get liveHash(): number {
+    return this.hash;
   }
 
   kubernetes(): KubernetesFacts {

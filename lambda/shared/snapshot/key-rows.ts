@@ -1,6 +1,7 @@
 import { SnapshotDamagedError } from './damage';
 import type { InventoryReader } from './inventory';
 import { KeyValue } from './key-value';
+import { hashOfKeyValue } from './live-hash';
 import type { Extent } from './page-file';
 import type { Visitor } from './tree';
 
@@ -22,7 +23,7 @@ export class KeyRows {
   constructor(private readonly inventory: InventoryReader) {}
 
   /** Throws SnapshotDamagedError when the row is none that etcd writes. */
-  read({ bytes, position }: Extent, key: number, value: number, end: number): void {
+  read({ bytes, words, position }: Extent, key: number, value: number, end: number): void {
     this.revision = readRevision(bytes, key, value);
     const { keyValue } = this;
     if (!keyValue.read(bytes, value, end)) {
@@ -35,7 +36,7 @@ export class KeyRows {
       this.tombstones++;
       this.inventory.delete(bytes, keyValue);
     } else {
-      this.inventory.put(bytes, keyValue, position + value);
+      this.inventory.put(bytes, keyValue, position + value, hashOfKeyValue(bytes, words, value, end));
     }
   }
 }

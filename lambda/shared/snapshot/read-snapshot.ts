@@ -35,7 +35,7 @@ export interface ReadSnapshotOptions {
   /**
    * Keys that are kept in memory at once: a power of two from 65,536 on. More keys are read in several walks.
    *
-   * @default - 4,194,304, some 100 MB, and twice that while the set grows
+   * @default - 4,194,304, some 117 MB, and twice that while the set grows
    */
   readonly maxKeySlots?: number;
 }

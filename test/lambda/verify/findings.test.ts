@@ -5,6 +5,7 @@ import {
   FINDING_WORDS,
   findFindings,
   findingMetric,
+  urgencyOf,
   type PreviousFacts,
   quotaBytes,
 } from '../../../lambda/verify/findings';
@@ -211,4 +212,17 @@ test('docs/findings.md has every word, and no other', () => {
   const documented = [...page.matchAll(/^\| `([a-z0-9-]+)` \|/gm)].map(([, word]) => word);
   // A word may be a finding in one case and a reason in another.
   expect([...new Set(documented)].sort()).toEqual([...FINDING_WORDS].sort());
+});
+
+test('docs/findings.md says which findings ring at once, which are to be corrected, and that all others ask for nothing', () => {
+  const page = readFileSync(join(__dirname, '../../../docs/findings.md'), 'utf8');
+  const wordsAfter = (start: string) =>
+    [...(page.split(start)[1] ?? '').split('\n\n')[0]!.matchAll(/`([a-z0-9-]+)`/g)]
+      .map(([, word]) => word ?? '')
+      .sort();
+  const known = (urgency: string) => FINDING_WORDS.filter((word) => urgencyOf(word) === urgency).sort();
+  expect(wordsAfter('alarm `finding-urgent`)')).toEqual(known('urgent'));
+  expect(wordsAfter('alarm `finding-to-correct`)')).toEqual(known('correct'));
+  expect(wordsAfter('**Only noted**:')).toEqual(known('noted'));
+  expect(urgencyOf('made-up')).toBe('correct');
 });

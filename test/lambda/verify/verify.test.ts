@@ -110,6 +110,8 @@ describe('a sound backup', () => {
       CompressedBytes: [expect.any(Number)],
       LiveObjects: [9876],
       Revision: [123_456],
+      UrgentFindings: [0],
+      FindingsToCorrect: [0],
     });
     expect(world.lines.map(({ message, phase }) => `${message} ${phase}`)).toEqual([
       'phase done identify',
@@ -171,6 +173,9 @@ describe('a sound backup', () => {
       FindingSecretsInPlainText: [1],
       FindingLeaderChanged: [1],
       FindingUnknown: [1],
+      // Secrets in plain text, and the two words that nobody knows here; the leader's change asks for nothing.
+      FindingsToCorrect: [3],
+      UrgentFindings: [0],
     });
   });
 

@@ -39,6 +39,7 @@ export function snapshotFacts(change: Partial<SnapshotFacts> = {}): SnapshotFact
     trailerSha256: 'a'.repeat(64),
     pageSizeBytes: 4096,
     hash: 2_912_345_678,
+    liveHash: 1_234_567_890,
     revision: 123_456,
     totalKey: { rows: 20_000, live: 9876 },
     totalSizeBytes: 49_999_872,

@@ -21,7 +21,7 @@ function read(written: readonly Written[]) {
     if (value === null) {
       reader.delete(row, keyValue);
     } else {
-      reader.put(row, keyValue, values.length);
+      reader.put(row, keyValue, values.length, row.length);
     }
     values.push(row);
   }
@@ -118,7 +118,7 @@ describe('the inventory', () => {
       if (value === null) {
         reader.delete(row, keyValue);
       } else {
-        reader.put(row, keyValue, 0);
+        reader.put(row, keyValue, 0, 1);
       }
     };
     for (let index = 0; index < 70_000; index++) {

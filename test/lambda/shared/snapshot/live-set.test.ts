@@ -7,7 +7,7 @@ interface Row {
 }
 
 /** What is alive, found with a map that keeps every key. */
-function plainly(rows: readonly Row[]): { keys: number; bytes: number; largest: number[] } {
+function plainly(rows: readonly Row[]): { keys: number; bytes: number; hash: number; largest: number[] } {
   const alive = new Map<string, number>();
   for (const { key, bytes } of rows) {
     if (bytes === 0) {
@@ -17,23 +17,27 @@ function plainly(rows: readonly Row[]): { keys: number; bytes: number; largest: 
     }
   }
   const sizes = [...alive.values()].sort((a, b) => b - a);
-  return { keys: sizes.length, bytes: sizes.reduce((sum, size) => sum + size, 0), largest: sizes.slice(0, 5) };
+  const bytes = sizes.reduce((sum, size) => sum + size, 0);
+  return { keys: sizes.length, bytes, hash: bytes * 3, largest: sizes.slice(0, 5) };
 }
 
 function counted(rows: readonly Row[], maxSlots?: number) {
   let keys = 0;
   let bytes = 0;
+  let hash = 0;
   const marked = { keys: 0 };
   const set = new LiveSet(
     {
-      added: (group, size, marks) => {
+      added: (group, size, marks, ofRow) => {
         keys++;
         bytes += size;
+        hash += ofRow;
         marked.keys += marks === 5 && group === 7 ? 1 : 0;
       },
-      removed: (group, size, marks) => {
+      removed: (group, size, marks, ofRow) => {
         keys--;
         bytes -= size;
+        hash -= ofRow;
         marked.keys -= marks === 5 && group === 7 ? 1 : 0;
       },
     },
@@ -48,12 +52,12 @@ function counted(rows: readonly Row[], maxSlots?: number) {
       if (size === 0) {
         set.delete(name, 0, name.length);
       } else {
-        set.put(name, 0, name.length, { group: 7, bytes: size, marks: 5, position });
+        set.put(name, 0, name.length, { group: 7, bytes: size, marks: 5, position, hash: size * 3 });
       }
     });
     largest.push(...set.largest(5).map((found) => found.bytes));
   } while (set.nextShare());
-  return { keys, bytes, largest: largest.sort((a, b) => b - a).slice(0, 5), marked: marked.keys, walks };
+  return { keys, bytes, hash, largest: largest.sort((a, b) => b - a).slice(0, 5), marked: marked.keys, walks };
 }
 
 /** Writes, overwrites and deletions of some keys, by a fixed sequence of numbers. */
@@ -99,7 +103,7 @@ describe('the set of live keys', () => {
     const walk = () => {
       for (let index = 0; index < 200_000; index++) {
         const name = Buffer.from(index.toString(36));
-        set.put(name, 0, name.length, { group: 0, bytes: 1, marks: 0, position: 0 });
+        set.put(name, 0, name.length, { group: 0, bytes: 1, marks: 0, position: 0, hash: 0 });
       }
       return set.nextShare();
     };
