@@ -5,9 +5,27 @@ import type { IKey } from 'aws-cdk-lib/aws-kms';
 import type { Bucket, CfnBucket } from 'aws-cdk-lib/aws-s3';
 import { Construct } from 'constructs';
 import { type Cluster, placeOf, type ReplicaTarget } from './config';
+import type { Prefix } from './store';
 import { acknowledgeWildcard } from './wildcard';
 
 const RULE_ID = 'replica';
+
+// Beside the snapshots, under the one key that the replica has, private keys would be where they must not be.
+const WITHOUT_BUNDLES: Readonly<Record<Exclude<Prefix, 'pki'>, true>> = {
+  snapshots: true,
+  announcements: true,
+  receipts: true,
+  restores: true,
+  tools: true,
+  drills: true,
+};
+
+/** What is copied: everything by one rule or, as S3 knows no exceptions, everything but PKI bundles by one rule for each other prefix. */
+function replicated({ pkiBundle }: Cluster): { readonly ruleId: string; readonly prefix: string }[] {
+  return pkiBundle
+    ? Object.keys(WITHOUT_BUNDLES).map((prefix) => ({ ruleId: `${RULE_ID}-${prefix}`, prefix: `${prefix}/` }))
+    : [{ ruleId: RULE_ID, prefix: '' }];
+}
 
 /** Name of the role that S3 replicates with: fixed, so that the other account can name it before it is there. */
 export function replicationRoleName(clusterName: string): string {
@@ -74,44 +92,45 @@ export class Replication extends Construct {
       StringLike: { 'kms:EncryptionContext:aws:s3:arn': `${targetBucketArn}/*` },
     });
 
+    const rules = replicated(cluster);
     const configuration: CfnBucket.ReplicationConfigurationProperty = {
       role: role.roleArn,
-      rules: [
-        {
-          id: RULE_ID,
-          priority: 1,
-          status: 'Enabled',
-          filter: { prefix: '' },
-          // Who marks everything here as deleted does not do so there.
-          deleteMarkerReplication: { status: 'Disabled' },
-          // Without it S3 leaves out what is encrypted with KMS, which is everything.
-          sourceSelectionCriteria: { sseKmsEncryptedObjects: { status: 'Enabled' } },
-          destination: {
-            bucket: targetBucketArn,
-            account: target.account,
-            encryptionConfiguration: { replicaKmsKeyId: replica.keyArn },
-            metrics: { status: 'Enabled' },
-            ...(target.account === cluster.account ? {} : { accessControlTranslation: { owner: 'Destination' } }),
-          },
+      rules: rules.map(({ ruleId, prefix }, position) => ({
+        id: ruleId,
+        priority: position + 1,
+        status: 'Enabled',
+        filter: { prefix },
+        // Who marks everything here as deleted does not do so there.
+        deleteMarkerReplication: { status: 'Disabled' },
+        // Without it S3 leaves out what is encrypted with KMS, which is everything.
+        sourceSelectionCriteria: { sseKmsEncryptedObjects: { status: 'Enabled' } },
+        destination: {
+          bucket: targetBucketArn,
+          account: target.account,
+          encryptionConfiguration: { replicaKmsKeyId: replica.keyArn },
+          metrics: { status: 'Enabled' },
+          ...(target.account === cluster.account ? {} : { accessControlTranslation: { owner: 'Destination' } }),
         },
-      ],
+      })),
     };
     (bucket.node.defaultChild as CfnBucket).replicationConfiguration = configuration;
 
-    new Alarm(this, 'Failed', {
-      alarmDescription: `S3 could not copy a backup to the replica. It does not try that one again, and does not expire it here: the bill grows. Cluster ${cluster.name}, account ${account}. Runbook: docs/retention.md, "When replication fails".`,
-      metric: new Metric({
-        namespace: 'AWS/S3',
-        metricName: 'OperationsFailedReplication',
-        statistic: 'Sum',
-        period: Duration.minutes(5),
-        dimensionsMap: { SourceBucket: bucket.bucketName, DestinationBucket: replica.bucketName, RuleId: RULE_ID },
-      }),
-      threshold: 0,
-      comparisonOperator: ComparisonOperator.GREATER_THAN_THRESHOLD,
-      evaluationPeriods: 1,
-      // A count of errors: no data is no error.
-      treatMissingData: TreatMissingData.NOT_BREACHING,
-    });
+    for (const { ruleId, prefix } of rules) {
+      new Alarm(this, `Failed${prefix.slice(0, -1)}`, {
+        alarmDescription: `S3 could not copy a backup to the replica. It does not try that one again, and does not expire it here: the bill grows. Cluster ${cluster.name}, account ${account}. Runbook: docs/retention.md, "When replication fails".`,
+        metric: new Metric({
+          namespace: 'AWS/S3',
+          metricName: 'OperationsFailedReplication',
+          statistic: 'Sum',
+          period: Duration.minutes(5),
+          dimensionsMap: { SourceBucket: bucket.bucketName, DestinationBucket: replica.bucketName, RuleId: ruleId },
+        }),
+        threshold: 0,
+        comparisonOperator: ComparisonOperator.GREATER_THAN_THRESHOLD,
+        evaluationPeriods: 1,
+        // A count of errors: no data is no error.
+        treatMissingData: TreatMissingData.NOT_BREACHING,
+      });
+    }
   }
 }

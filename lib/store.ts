@@ -1,4 +1,13 @@
-import { type CfnElement, CfnOutput, Duration, Lazy, RemovalPolicy, Stack, Validations } from 'aws-cdk-lib';
+import {
+  type CfnElement,
+  CfnOutput,
+  Duration,
+  type IResolvable,
+  Lazy,
+  RemovalPolicy,
+  Stack,
+  Validations,
+} from 'aws-cdk-lib';
 import {
   AnyPrincipal,
   Effect,
@@ -27,7 +36,7 @@ import { Replication } from './replication';
 import { acknowledgeWildcard } from './wildcard';
 
 /** What lies under one prefix of the bucket, each written by one role only; what another may put there as well has names of its own. */
-export type Prefix = 'snapshots' | 'announcements' | 'receipts' | 'restores' | 'tools' | 'drills';
+export type Prefix = 'snapshots' | 'announcements' | 'receipts' | 'restores' | 'tools' | 'drills' | 'pki';
 
 /** What the steps need to know of the bucket, created or adopted. */
 export type StoreBucket = Pick<IBucket, 'arnForObjects' | 'bucketArn' | 'bucketName'>;
@@ -36,13 +45,17 @@ export interface StoreProps {
   readonly cluster: Cluster;
 }
 
-// Expiry puts a delete marker first; this is how long the version under it can still be brought back.
-const NONCURRENT = Duration.days(7);
+/** Expiry puts a delete marker first; this is how long the version under it can still be brought back. */
+export const NONCURRENT = Duration.days(7);
 
 // Verify itself may be broken for weeks before somebody repairs it.
 const PENDING_DAYS = 35;
 // For a look at what is wrong with it.
 const FAILED_DAYS = 7;
+
+// A snapshot of any age is restored with the encryption configuration and the CAs of its time, so no bundle goes before the snapshots beside it; and
+// the function that makes them may be broken as long as verify.
+const PKI_DAYS_MORE = PENDING_DAYS;
 
 /**
  * What expires, by the tag `retention` that a snapshot carries. No rule that expires versions is without a tag under `snapshots/`, so
@@ -57,6 +70,13 @@ export function lifecycleRules(cluster: Cluster): LifecycleRule[] {
       prefix: 'announcements/',
       // Read by verify at the latest while a snapshot is pending; what matters of it afterwards is in the receipt.
       expiration: Duration.days(PENDING_DAYS),
+      noncurrentVersionExpiration: NONCURRENT,
+    },
+    {
+      // Also where bundles are off: those of the time when they were on have to go.
+      id: 'pki',
+      prefix: 'pki/',
+      expiration: Duration.days(longestDays(cluster) + PKI_DAYS_MORE),
       noncurrentVersionExpiration: NONCURRENT,
     },
     // Removes no version: only markers that hide nothing any more, and parts that no upload will use.
@@ -86,7 +106,8 @@ function expireSnapshots(retention: Exclude<Retention, 'latest'>, cluster: Clust
   };
 }
 
-function expiryDays(retention: Exclude<Retention, 'latest'>, { keep }: Cluster): number {
+/** For how many days an object with this tag does not expire. */
+export function expiryDays(retention: Exclude<Retention, 'latest'>, { keep }: Cluster): number {
   if (retention === 'pending') {
     return PENDING_DAYS;
   }
@@ -117,11 +138,15 @@ export class Store extends Construct {
   readonly snapshotKey: IKey;
   readonly announcementKey: IKey;
   readonly receiptKey: IKey;
-  /** The one role that may write under each prefix, and the one that may put some of it; a prefix in neither takes nothing from anybody. */
+  /** Encrypts what is under `pki/` and nothing else; undefined where the cluster keeps no PKI bundles. */
+  readonly pkiKey: Key | undefined;
+  /** The one role that may write under each prefix, and those that may put some of it, by its names; a prefix in neither takes nothing from anybody. */
   private readonly writers = new Map<Prefix, IRole>();
-  private readonly partialWriters = new Map<Prefix, IRole>();
+  private readonly partialWriters = new Map<Prefix, Map<string, IRole>>();
   /** The one role that may replace a tag, and lock what it tags; without it nobody may. */
   private keeper: { readonly role: IRole; readonly prefix: Prefix } | undefined;
+  /** The one other role that may lock. */
+  private locker: IRole | undefined;
   private readonly cluster: Cluster;
 
   constructor(scope: Construct, id: string, props: StoreProps) {
@@ -146,6 +171,7 @@ export class Store extends Construct {
       cluster.existingBucketName === undefined
         ? this.createBucket(cluster)
         : this.adoptBucket(cluster.existingBucketName);
+    this.pkiKey = cluster.pkiBundle ? this.createPkiKey(cluster) : undefined;
 
     new CfnOutput(this, 'BucketName', { value: this.bucket.bucketName }).overrideLogicalId('BucketName');
     new CfnOutput(this, 'SnapshotKeyArn', { value: this.snapshotKey.keyArn }).overrideLogicalId('SnapshotKeyArn');
@@ -153,12 +179,15 @@ export class Store extends Construct {
       'AnnouncementKeyArn',
     );
     new CfnOutput(this, 'ReceiptKeyArn', { value: this.receiptKey.keyArn }).overrideLogicalId('ReceiptKeyArn');
+    if (this.pkiKey !== undefined) {
+      new CfnOutput(this, 'PkiKeyArn', { value: this.pkiKey.keyArn }).overrideLogicalId('PkiKeyArn');
+    }
   }
 
-  /** Allows one role, and by the bucket policy no other principal, to put objects under these prefixes, encrypted with the snapshot key. */
+  /** Allows one role, and by the bucket policy no other principal, to put objects under these prefixes, encrypted with the key that is theirs. */
   grantPut(role: IRole, prefixes: readonly Prefix[]): void {
     for (const prefix of prefixes) {
-      setOnce(this.writers, prefix, role);
+      setOnce(this.writers, prefix, prefix, role);
     }
     this.allowPut(
       role,
@@ -168,7 +197,9 @@ export class Store extends Construct {
 
   /** Like `grantPut`, beside the one role that may put everything there, for a role that may only put what `names` matches. */
   grantPutOnly(role: IRole, prefix: Prefix, names: string): void {
-    setOnce(this.partialWriters, prefix, role);
+    const writers = this.partialWriters.get(prefix) ?? new Map<string, IRole>();
+    setOnce(writers, prefix, names, role);
+    this.partialWriters.set(prefix, writers);
     this.allowPut(role, [`${prefix}/${names}`]);
   }
 
@@ -253,6 +284,54 @@ export class Store extends Construct {
     this.allow(role, keysUnder([prefix]), ['s3:GetObjectRetention', 's3:PutObjectRetention']);
   }
 
+  /**
+   * The same beside it for one more role, which replaces no tag: S3 offers no tag of the object to this right, so it is for everything under the
+   * prefix.
+   */
+  grantExtendLock(role: IRole, prefix: Prefix): void {
+    if (this.locker !== undefined && this.locker !== role) {
+      throw new Error(`other role that locks: got a second one, expected only ${this.locker.node.path}`);
+    }
+    this.locker = role;
+    this.allow(role, keysUnder([prefix]), ['s3:GetObjectRetention', 's3:PutObjectRetention']);
+  }
+
+  /** Allows a role to read the tags of versions under a prefix. */
+  grantReadTags(role: IRole, prefix: Prefix): void {
+    this.allow(role, keysUnder([prefix]), ['s3:GetObjectVersionTagging']);
+  }
+
+  /** Allows a role to see how the bucket is set up and the state of each key, and to change nothing of it. */
+  grantInspect(role: IRole): void {
+    role.addToPrincipalPolicy(
+      new PolicyStatement({
+        actions: [
+          's3:GetBucketNotification',
+          's3:GetBucketObjectLockConfiguration',
+          's3:GetBucketPolicy',
+          's3:GetBucketPublicAccessBlock',
+          's3:GetBucketVersioning',
+          's3:GetEncryptionConfiguration',
+          's3:GetLifecycleConfiguration',
+        ],
+        resources: [this.bucket.bucketArn],
+      }),
+    );
+    for (const key of [
+      this.snapshotKey,
+      this.announcementKey,
+      this.receiptKey,
+      ...(this.pkiKey === undefined ? [] : [this.pkiKey]),
+    ]) {
+      key.grant(role, 'kms:DescribeKey');
+    }
+  }
+
+  /** The bucket policy as it has to be, also of an adopted bucket: known only when every step of the flow is in place. */
+  get expectedPolicy(): IResolvable {
+    return Lazy.any({ produce: () => this.bucketPolicy(this.bucket).toJSON() as unknown });
+  }
+
   /** Allows a role to see what keys there are under these prefixes, and no more. */
   grantList(role: IRole, prefixes: readonly Prefix[]): void {
     this.allowList(role, prefixes, 's3:ListBucket', 'StringLike');
@@ -282,18 +361,30 @@ export class Store extends Construct {
   }
 
   private allowKey(role: IRole, keys: readonly string[], action: string): void {
-    role.addToPrincipalPolicy(
-      new PolicyStatement({
-        actions: [action],
-        resources: [this.snapshotKey.keyArn],
-        conditions: {
-          // Without a Bucket Key, S3 uses the ARN of the object as encryption context.
-          StringLike: {
-            'kms:EncryptionContext:aws:s3:arn': keys.map((key) => this.bucket.arnForObjects(key)),
+    const bundles = keys.filter(isBundle);
+    for (const [encryptionKey, under] of [
+      [this.snapshotKey, keys.filter((key) => !isBundle(key))],
+      [this.pkiKey, bundles],
+    ] as const) {
+      if (under.length === 0) {
+        continue;
+      }
+      if (encryptionKey === undefined) {
+        throw new Error(`key for ${under.join(', ')}: got none, expected pkiBundle to be on for this cluster`);
+      }
+      role.addToPrincipalPolicy(
+        new PolicyStatement({
+          actions: [action],
+          resources: [encryptionKey.keyArn],
+          conditions: {
+            // Without a Bucket Key, S3 uses the ARN of the object as encryption context.
+            StringLike: {
+              'kms:EncryptionContext:aws:s3:arn': under.map((key) => this.bucket.arnForObjects(key)),
+            },
           },
-        },
-      }),
-    );
+        }),
+      );
+    }
   }
 
   private createSnapshotKey({ name }: Cluster): Key {
@@ -303,6 +394,36 @@ export class Store extends Construct {
       removalPolicy: RemovalPolicy.RETAIN,
     });
     pinLogicalId(key, 'SnapshotKey');
+    return key;
+  }
+
+  /**
+   * Beside what IAM decides, as for the other keys: it opens and closes objects under `pki/` of this bucket, through S3, and nothing else. So it
+   * cannot become the key of a snapshot, and a bundle that was copied elsewhere under it stays closed.
+   */
+  private createPkiKey({ name }: Cluster): Key {
+    const key = new Key(this, 'PkiKey', {
+      description: `Encrypts the PKI bundles of ${name}, and no backup; without it none of them can be read`,
+      enableKeyRotation: true,
+      removalPolicy: RemovalPolicy.RETAIN,
+    });
+    pinLogicalId(key, 'PkiKey');
+    const actions = ['kms:Decrypt', 'kms:Encrypt', 'kms:GenerateDataKey*', 'kms:ReEncrypt*'];
+    key.addToResourcePolicy(
+      deny('DenyUseWithoutS3', {
+        actions,
+        resources: ['*'],
+        // In China the name goes on with .cn.
+        conditions: { StringNotLike: { 'kms:ViaService': `s3.${Stack.of(this).region}.amazonaws.com*` } },
+      }),
+    );
+    key.addToResourcePolicy(
+      deny('DenyUseElsewhere', {
+        actions,
+        resources: ['*'],
+        conditions: { StringNotLike: { 'kms:EncryptionContext:aws:s3:arn': this.bucket.arnForObjects('pki/*') } },
+      }),
+    );
     return key;
   }
 
@@ -420,9 +541,9 @@ export class Store extends Construct {
         deny('DenyOtherLocks', {
           actions: ['s3:PutObjectRetention'],
           resources: [objects],
-          conditions: butBy(this.keeper?.role),
+          conditions: butBy(this.keeper?.role, this.locker),
         }),
-        // Whatever goes wrong with the one role that locks: nothing is kept longer than the configuration keeps anything.
+        // Whatever goes wrong with a role that locks: nothing is kept longer than the configuration keeps anything.
         deny('DenyLongLocks', {
           actions: ['s3:PutObject', 's3:PutObjectRetention'],
           resources: [objects],
@@ -448,13 +569,7 @@ export class Store extends Construct {
           resources: [objects],
           conditions: { Null: { 's3:x-amz-server-side-encryption-aws-kms-key-id': 'true' } },
         }),
-        deny('DenyPutWithOtherKey', {
-          actions: ['s3:PutObject'],
-          resources: [objects],
-          conditions: {
-            ArnNotEqualsIfExists: { 's3:x-amz-server-side-encryption-aws-kms-key-id': this.snapshotKey.keyArn },
-          },
-        }),
+        ...this.denyOtherKeys(bucket),
         // Parts of a multipart upload carry no If-None-Match, so they are refused too: nothing here uploads in parts.
         deny('DenyPutWithoutIfNoneMatch', {
           actions: ['s3:PutObject'],
@@ -470,13 +585,29 @@ export class Store extends Construct {
     });
   }
 
+  /** What is under `pki/` has its own key, and only that. */
+  private denyOtherKeys(bucket: StoreBucket): PolicyStatement[] {
+    const objects = [bucket.arnForObjects('*')];
+    const bundles = [bucket.arnForObjects('pki/*')];
+    const otherThan = ({ keyArn }: IKey) => ({
+      actions: ['s3:PutObject'],
+      conditions: { ArnNotEqualsIfExists: { 's3:x-amz-server-side-encryption-aws-kms-key-id': keyArn } },
+    });
+    return this.pkiKey === undefined
+      ? [deny('DenyPutWithOtherKey', { ...otherThan(this.snapshotKey), resources: objects })]
+      : [
+          deny('DenyPutWithOtherKey', { ...otherThan(this.snapshotKey), notResources: bundles }),
+          deny('DenyPkiPutWithOtherKey', { ...otherThan(this.pkiKey), resources: bundles }),
+        ];
+  }
+
   /** Puts and tags under a prefix are denied to all but its writer; where another role keeps the tags, those are open to both. */
   private denyOthers(bucket: StoreBucket, prefix: Prefix, writer: IRole): PolicyStatement[] {
     const resources = [bucket.arnForObjects(`${prefix}/*`)];
     const name = `${prefix.charAt(0).toUpperCase()}${prefix.slice(1)}`;
     if (this.keeper?.prefix !== prefix) {
-      // Which of it the second one may put, its own role says.
-      const conditions = butBy(writer, this.partialWriters.get(prefix));
+      // Which of it the others may put, their own roles say.
+      const conditions = butBy(writer, ...(this.partialWriters.get(prefix)?.values() ?? []));
       return [deny(`DenyOtherWritersOf${name}`, { actions: WRITE_ACTIONS, resources, conditions })];
     }
     return [
@@ -486,13 +617,17 @@ export class Store extends Construct {
   }
 }
 
-function setOnce(writers: Map<Prefix, IRole>, prefix: Prefix, role: IRole): void {
-  if (writers.has(prefix)) {
+function setOnce<Key extends string>(writers: Map<Key, IRole>, prefix: Prefix, key: Key, role: IRole): void {
+  if (writers.has(key)) {
     throw new Error(
-      `role that writes ${prefix}/: got a second one, expected only ${String(writers.get(prefix)?.node.path)}`,
+      `role that writes ${prefix}/: got a second one, expected only ${String(writers.get(key)?.node.path)}`,
     );
   }
-  writers.set(prefix, role);
+  writers.set(key, role);
+}
+
+function isBundle(key: string): boolean {
+  return key.startsWith('pki/');
 }
 
 function keysUnder(prefixes: readonly Prefix[]): string[] {

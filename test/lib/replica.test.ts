@@ -175,6 +175,7 @@ describe('the stack of a replica', () => {
       ...SOURCE,
       name: 'example',
       controlPlaneTags: { a: 'b' },
+      notify: 'nobody',
       keep: { dailyDays: 14 },
       tags: { team: 'platform' },
     },

@@ -24,6 +24,7 @@ const ARN_OF_TYPE: Readonly<Record<string, (logicalId: string) => string>> = {
   'AWS::S3::Bucket': (id) => `arn:aws:s3:::${id.toLowerCase()}`,
   'AWS::StepFunctions::StateMachine': (id) => `arn:aws:states:${REGION}:${ACCOUNT}:stateMachine:${id}`,
   'AWS::SQS::Queue': (id) => `arn:aws:sqs:${REGION}:${ACCOUNT}:${id}`,
+  'AWS::Scheduler::Schedule': (id) => `arn:aws:scheduler:${REGION}:${ACCOUNT}:schedule/group/${id}`,
   'AWS::Scheduler::ScheduleGroup': (id) => `arn:aws:scheduler:${REGION}:${ACCOUNT}:schedule-group/${id}`,
 };
 

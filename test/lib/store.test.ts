@@ -10,6 +10,7 @@ const SNAPSHOT_KEY = 'arn:aws:kms:eu-central-1:111122223333:key/SnapshotKey';
 const PUT = { 's3:if-none-match': '*', 's3:x-amz-server-side-encryption-aws-kms-key-id': SNAPSHOT_KEY };
 const BACKUP_ROLE = roleArn(template, 'BackupService');
 const VERIFY_ROLE = roleArn(template, 'VerifyService');
+const AUDIT_ROLE = roleArn(template, 'AuditService');
 const ADMINISTRATOR = 'arn:aws:iam::111122223333:role/Administrator';
 
 const EVERYTHING: Policy = {
@@ -267,6 +268,20 @@ describe('the bucket policy', () => {
   });
 
   test.each([
+    [
+      'lock a snapshot for longer',
+      's3:PutObjectRetention',
+      SNAPSHOT,
+      { 's3:object-lock-mode': 'GOVERNANCE', 's3:object-lock-remaining-retention-days': '186' },
+    ],
+    ['say who started a restore', 's3:PutObject', `${BUCKET}/restores/20261120T140000Z/caller.json`, PUT],
+  ])('lets the audit role %s', async (_what, action, resource, context) => {
+    await expect(withEveryRight(AUDIT_ROLE, action, resource, context as Record<string, string>)).resolves.toBe(
+      'Allowed',
+    );
+  });
+
+  test.each([
     ['the longest class', { keep: { monthlyMonths: 12 } }, '372'],
     ['on-demand backups', { keep: { onDemandDays: 400 } }, '400'],
     ['what a restore replaced', { keep: { preRestoreDays: 500 } }, '500'],
@@ -404,6 +419,24 @@ describe('the bucket policy', () => {
     ],
     ['a delete by the verify role', VERIFY_ROLE, 's3:DeleteObjectVersion', SNAPSHOT, {}],
     ['a bypass of governance by the verify role', VERIFY_ROLE, 's3:BypassGovernanceRetention', SNAPSHOT, {}],
+    [
+      'that the newest verified snapshot loses its tag by the audit role',
+      AUDIT_ROLE,
+      's3:PutObjectVersionTagging',
+      SNAPSHOT,
+      { 's3:ExistingObjectTag/retention': 'latest', 's3:RequestObjectTag/retention': 'hourly' },
+    ],
+    ['a first tag by the audit role', AUDIT_ROLE, 's3:PutObjectVersionTagging', SNAPSHOT, {}],
+    [
+      'a lock longer than any class by the audit role',
+      AUDIT_ROLE,
+      's3:PutObjectRetention',
+      SNAPSHOT,
+      { 's3:object-lock-remaining-retention-days': '187' },
+    ],
+    ['a receipt by the audit role', AUDIT_ROLE, 's3:PutObject', `${BUCKET}/receipts/a.json`, PUT],
+    ['a snapshot by the audit role', AUDIT_ROLE, 's3:PutObject', SNAPSHOT, PUT],
+    ['the record of a drill by the audit role', AUDIT_ROLE, 's3:PutObject', `${BUCKET}/drills/a.json`, PUT],
     ['a put outside any prefix', ADMINISTRATOR, 's3:PutObject', `${BUCKET}/a.json`, PUT],
     ['a delete', ADMINISTRATOR, 's3:DeleteObject', SNAPSHOT, {}],
     ['a delete by the backup role', BACKUP_ROLE, 's3:DeleteObject', SNAPSHOT, {}],
