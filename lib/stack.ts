@@ -1,7 +1,13 @@
 import { CfnOutput, Stack, Tags } from 'aws-cdk-lib';
 import type { Construct } from 'constructs';
+import { Alarms } from './alarms';
+import { Audit } from './audit';
 import { Backup } from './backup';
 import type { Cluster } from './config';
+import { Dashboard } from './dashboard';
+import { Drill } from './drill';
+import { Notify } from './notify';
+import { Pki } from './pki';
 import { Plan } from './plan';
 import { Interrupted, Restore } from './restore';
 import { RestoreAccess } from './restore-access';
@@ -14,7 +20,7 @@ export interface EtcdBackupStackProps {
   readonly cluster: Cluster;
 }
 
-/** The backup of one cluster and its restore, in the order of the flow. */
+/** The backup of one cluster, its restore, and what watches both, in the order of the flow. */
 export class EtcdBackupStack extends Stack {
   constructor(scope: Construct, id: string, { cluster }: EtcdBackupStackProps) {
     super(scope, id, {
@@ -32,7 +38,7 @@ export class EtcdBackupStack extends Stack {
 
     const store = new Store(this, 'Store', { cluster });
     const backup = new Backup(this, 'Backup', { cluster, store });
-    new Schedule(this, 'Schedule', {
+    const schedule = new Schedule(this, 'Schedule', {
       cluster,
       target: backup.service.function,
     });
@@ -42,13 +48,25 @@ export class EtcdBackupStack extends Stack {
     const services = { cluster, plan: plan.service, restore: restore.service };
     const planMachine = new PlanMachine(this, 'PlanMachine', services).stateMachine;
     const restoreMachine = new RestoreMachine(this, 'RestoreMachine', services).stateMachine;
-    new Interrupted(this, 'Interrupted', { ...services, machine: restoreMachine });
+    const interrupted = new Interrupted(this, 'Interrupted', { ...services, machine: restoreMachine });
     new RestoreAccess(this, 'RestoreAccess', { ...services, store, planMachine, restoreMachine });
+    const drill = new Drill(this, 'Drill', { cluster, store });
+    const pki = cluster.pkiBundle ? new Pki(this, 'Pki', { cluster, store }) : undefined;
+    const schedules = [schedule.schedule, drill.schedule, ...(pki === undefined ? [] : [pki.schedule])];
+    const audit = new Audit(this, 'Audit', { cluster, store, verify, restoreMachine, schedules });
+    const notify = new Notify(this, 'Notify', { cluster, store, planMachine, restoreMachine });
+    const watched = { schedule, backup, verify, plan, restore, interrupted, restoreMachine, drill, audit };
+    const bundles = pki === undefined ? {} : { pki };
+    const alarms = new Alarms(this, 'Alarms', { cluster, notify, ...watched, ...bundles });
+    new Dashboard(this, 'Dashboard', { cluster, store, planMachine, restoreMachine, alarms: alarms.all });
 
     new CfnOutput(this, 'BackupFunctionName', { value: backup.service.function.functionName });
     new CfnOutput(this, 'VerifyFunctionName', { value: verify.service.function.functionName });
     new CfnOutput(this, 'PlanFunctionName', { value: plan.service.function.functionName });
     new CfnOutput(this, 'RestoreFunctionName', { value: restore.service.function.functionName });
+    new CfnOutput(this, 'DrillFunctionName', { value: drill.service.function.functionName });
+    new CfnOutput(this, 'DrillRunFunctionName', { value: drill.run.function.functionName });
+    new CfnOutput(this, 'AuditFunctionName', { value: audit.service.function.functionName });
     new CfnOutput(this, 'PlanMachineArn', { value: planMachine.stateMachineArn });
     new CfnOutput(this, 'RestoreMachineArn', { value: restoreMachine.stateMachineArn });
   }
