@@ -50,6 +50,7 @@ export class Audit extends Construct {
         SNAPSHOT_KEY_ARN: store.snapshotKey.keyArn,
         ANNOUNCEMENT_KEY_ARN: store.announcementKey.keyArn,
         RECEIPT_KEY_ARN: store.receiptKey.keyArn,
+        ...(store.pkiKey === undefined ? {} : { PKI_KEY_ARN: store.pkiKey.keyArn }),
         VERIFY_FUNCTION: verify.functionName,
         RESTORE_MACHINE_ARN: restoreMachine.stateMachineArn,
         SCHEDULES: props.schedules.map(nameOf).join(' '),

@@ -132,6 +132,8 @@ const WRITE_ACTIONS = ['s3:PutObject', ...TAG_ACTIONS];
  * - Snapshot key: symmetric, with rotation; its policy leaves the decision to IAM (`kms:*` for the account's root, as in a new key)
  *   and names no service principal.
  * - Announcement key and receipt key: ECC_NIST_P256 for SIGN_VERIFY, with the same policy.
+ *
+ * Where the cluster keeps PKI bundles there is one more key, which is always the stack's own: it encrypts them and nothing else.
  */
 export class Store extends Construct {
   readonly bucket: StoreBucket;

@@ -57,17 +57,8 @@ add_entry() {
   done
 }
 
-# is_too_much: whether the file REAL is none that belongs to a configuration, by its size or by where it lies.
-is_too_much() {
-  case $REAL in
-    /proc/* | /sys/* | /dev/* | /run/*) return 0 ;;
-  esac
-  FILE_BYTES=$(stat -c %s -- "$REAL")
-  ((FILE_BYTES > FILE_LIMIT_BYTES))
-}
-
-# add PATH: a file with every link that leads to it. What is not there is noted as missing, what is too much as left out; a folder, a socket or a
-# device is none of ours.
+# add PATH: a file with every link that leads to it. What is not there is noted as missing, what lies where no configuration does as left out; a
+# folder, a socket or a device is none of ours.
 add() {
   local link
   resolve "$1"
@@ -76,18 +67,16 @@ add() {
     return 0
   fi
   [[ -f $REAL ]] || return 0
-  if is_too_much; then
-    LEFT_OUT+=("$1")
-    return 0
-  fi
+  case $REAL in
+    /proc/* | /sys/* | /dev/* | /run/*)
+      LEFT_OUT+=("$1")
+      return 0
+      ;;
+  esac
   for link in "${LINKS[@]}"; do
     add_entry "$link"
   done
-  [[ -z ${ENTRIES[$REAL]-} ]] || return 0
   add_entry "$REAL"
-  FILES=$((FILES + 1)) BYTES=$((BYTES + FILE_BYTES))
-  ((BYTES <= BUNDLE_LIMIT_BYTES)) ||
-    refuse "$EXIT_TOO_LARGE" too-large "the files that belong to the bundle have more than $BUNDLE_LIMIT_BYTES bytes, of which $1 is the first too many; expected some 100 KB; take what is no configuration out of its folder"
 }
 
 # add_if_there PATH: the same for what not every node has.
@@ -174,10 +163,34 @@ add_manifest() {
   done
 }
 
+# weigh: sets FILES and BYTES, and leaves out what is too large. All at once: one process for each file would take seconds.
+weigh() {
+  local file size index
+  local -a files=() sizes
+  FILES=0 BYTES=0
+  for file in "${!ENTRIES[@]}"; do
+    [[ -L $file ]] || files+=("$file")
+  done
+  stat -c %s -- "${files[@]}" >"$STAGED/sizes"
+  mapfile -t sizes <"$STAGED/sizes"
+  for index in "${!files[@]}"; do
+    size=${sizes[index]}
+    if ((size > FILE_LIMIT_BYTES)); then
+      LEFT_OUT+=("${files[index]}")
+      # Not unset, which some versions of bash have expand the name of the file once more.
+      ENTRIES[${files[index]}]=no
+    else
+      FILES=$((FILES + 1)) BYTES=$((BYTES + size))
+    fi
+  done
+  ((BYTES <= BUNDLE_LIMIT_BYTES)) ||
+    refuse "$EXIT_TOO_LARGE" too-large "the $FILES files that belong to the bundle have $BYTES bytes, expected some 100 KB and $BUNDLE_LIMIT_BYTES bytes at most; take what is no configuration out of their folders"
+}
+
 # collect: sets ENTRIES (files and links), FOLDERS, FILES, BYTES, MISSING and LEFT_OUT.
 collect() {
   local file pki=$KUBERNETES_DIR/pki
-  ENTRIES=() FOLDERS=() FILES=0 BYTES=0 MISSING=() LEFT_OUT=()
+  ENTRIES=() FOLDERS=() MISSING=() LEFT_OUT=()
   find_static_pods
   [[ -r $STATIC_PODS/etcd.yaml ]] ||
     refuse "$EXIT_NO_ETCD" no-etcd "no readable $STATIC_PODS/etcd.yaml on this node, expected kubeadm's static pod of etcd; check that this is a control-plane node with a stacked etcd"
@@ -207,6 +220,7 @@ collect() {
     [[ ! -f $file ]] || add_manifest "$file"
   done
   shopt -u dotglob nullglob
+  weigh
 }
 
 # ---------------------------------------------------------------- one file of it
@@ -218,12 +232,16 @@ archive() {
 
 # pack: sets PACKED, COMPRESSION, SHA256 and SIZE.
 pack() {
-  local -a packer unpacker folders=("${!FOLDERS[@]}") entries=("${!ENTRIES[@]}")
+  local entry
+  local -a packer unpacker folders=("${!FOLDERS[@]}") entries=()
+  for entry in "${!ENTRIES[@]}"; do
+    [[ ${ENTRIES[$entry]} == no ]] || entries+=("$entry")
+  done
   printf '%s\0' "${folders[@]#/}" | sort -z >"$STAGED/folders"
   printf '%s\0' "${entries[@]#/}" | sort -z >"$STAGED/entries"
   # A folder's time changes with everything that is made in it, and says nothing.
   if ! archive --create --mtime @0 --files-from "$STAGED/folders" || ! archive --append --files-from "$STAGED/entries"; then
-    refuse "$EXIT_COMPRESS_FAILED" compress-failed "tar into $STAGED failed (stderr has its words), expected one archive of ${#ENTRIES[@]} files and links; check the disk's free space; a file may have been replaced meanwhile: run it again"
+    refuse "$EXIT_COMPRESS_FAILED" compress-failed "tar into $STAGED failed (stderr has its words), expected one archive of ${#entries[@]} files and links; check the disk's free space; a file may have been replaced meanwhile: run it again"
   fi
   if type -P zstd >/dev/null; then
     COMPRESSION=zstd PACKED=$STAGED/bundle.tar.zst packer=(zstd -q -c -3) unpacker=(zstd -q -d -c)

@@ -24,6 +24,10 @@ const deps: AuditDeps = {
     { name: 'snapshot key', arn: env('SNAPSHOT_KEY_ARN'), without: 'without it no backup can be read' },
     { name: 'announcement key', arn: env('ANNOUNCEMENT_KEY_ARN'), without: 'without it no backup can be taken' },
     { name: 'receipt key', arn: env('RECEIPT_KEY_ARN'), without: 'without it no backup can be verified or restored' },
+    // Only where the cluster keeps PKI bundles.
+    ...(process.env['PKI_KEY_ARN'] === undefined
+      ? []
+      : [{ name: 'PKI key', arn: env('PKI_KEY_ARN'), without: 'without it no PKI bundle can be stored or read' }]),
   ],
   schedules: envSchedules(),
   bucket: { adopted: envAdopted(), lockDays: envNumber('LOCK_DAYS'), expiry: envExpiry() },

@@ -58,6 +58,7 @@ describe('a cluster with only what is required', () => {
         keysLostPercent: 20,
         diskLimitPercent: 80,
         acknowledgedTools: [],
+        pkiBundle: false,
         tags: {},
       },
     ]);
@@ -564,6 +565,7 @@ describe('a full entry', () => {
         bucketName: 'copies',
         keyArn: 'arn:aws:kms:eu-west-1:444455556666:key/1234abcd-12ab-34cd-56ef-1234567890ab',
       },
+      pkiBundle: true,
       tags: { team: 'platform' },
     };
     expect(readClusters([full])).toEqual([full]);
