@@ -360,9 +360,12 @@ describe('the widget', () => {
     expect(waited).toEqual([20_000]);
   });
 
-  test('throws what it does not understand, so that the alarm on the function rings', async () => {
-    await verified(id(9));
-    change = { restoreMachineArn: undefined as unknown as string };
+  test('throws what it does not understand, so that the alarm on the function rings, and logs it', async () => {
+    const stored = await verified(id(9));
+    world.deleteMarker(stored.key);
+    world.lines.length = 0;
+    change = { expiry: undefined as unknown as DashboardDeps['expiry'] };
     await expect(ask()).rejects.toThrow(TypeError);
+    expect(world.lines).toEqual([expect.objectContaining({ message: 'phase failed', phase: 'dashboard' })]);
   });
 });

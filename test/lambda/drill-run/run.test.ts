@@ -40,7 +40,7 @@ beforeEach(() => {
     sleep: () => Promise.resolve(),
     log: { info: log, error: log },
     fetch: (url) => {
-      const bytes = objects.get(new URL(url as string).pathname) ?? Buffer.alloc(0);
+      const bytes = objects.get(new URL(url).pathname) ?? Buffer.alloc(0);
       return Promise.resolve(
         new Response(new Uint8Array(bytes), { status, headers: { 'content-length': String(bytes.length) } }),
       );
@@ -243,7 +243,11 @@ test('what a run that was killed left is removed, and its etcd ended, before any
   chmodSync(file, 0o700);
   const left = spawn(file, ['60'], { stdio: 'ignore' });
   const other = spawn('/bin/sleep', ['60'], { stdio: 'ignore' });
-  const ended = new Promise((resolve) => left.once('exit', (_code, signal) => resolve(signal)));
+  const ended = new Promise((resolve) =>
+    left.once('exit', (_code, signal) => {
+      resolve(signal);
+    }),
+  );
   await run();
   await expect(ended).resolves.toBe('SIGKILL');
   expect(other.exitCode).toBeNull();
