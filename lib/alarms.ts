@@ -40,6 +40,8 @@ export interface WatchedRule {
 export interface AlarmsProps {
   readonly cluster: Cluster;
   readonly notify: Notify;
+  /** Whose own alarms get their action here. */
+  readonly store: { readonly alarms: readonly Alarm[] };
   readonly schedule: WatchedSchedule;
   readonly backup: Watched;
   readonly verify: Watched & WatchedRule;
@@ -101,6 +103,10 @@ export class Alarms extends Construct {
     this.whatGuardsThem(cluster);
     this.findings(cluster);
     this.functions(props);
+    for (const alarm of props.store.alarms) {
+      this.act(alarm, { tellWhenOver: false });
+      this.alarms.push(alarm);
+    }
     this.all = this.alarms;
   }
 
@@ -411,7 +417,7 @@ export class Alarms extends Construct {
       readonly warmUp?: Duration;
     },
   ): void {
-    const { notify, cluster } = this.props;
+    const { cluster } = this.props;
     const { above, atLeast, below, evaluationPeriods = 1, section = `alarms.md#${name}` } = props;
     const alarm = new Alarm(this, pascal(name), {
       alarmName: `${alarmPrefix(cluster)}${name}`,
@@ -434,13 +440,19 @@ export class Alarms extends Construct {
         warmUpPeriodDurationInMinutes: props.warmUp.toMinutes(),
       };
     }
-    if (notify.told !== undefined) {
-      alarm.addAlarmAction(notify.told.action);
-      if (props.tellWhenOver) {
-        alarm.addOkAction(notify.told.action);
-      }
-    }
+    this.act(alarm, props);
     this.alarms.push(alarm);
+  }
+
+  private act(alarm: Alarm, { tellWhenOver }: { readonly tellWhenOver: boolean }): void {
+    const { told } = this.props.notify;
+    if (told === undefined) {
+      return;
+    }
+    alarm.addAlarmAction(told.action);
+    if (tellWhenOver) {
+      alarm.addOkAction(told.action);
+    }
   }
 
   private custom(metricName: string, statistic: string, period = PERIOD): Metric {

@@ -48,6 +48,9 @@ export interface ReplicationProps {
  * the replica (https://docs.aws.amazon.com/AmazonS3/latest/userguide/repl-metrics.html), where no alarm of this stack can be.
  */
 export class Replication extends Construct {
+  /** One for each rule. They act on nothing until somebody adds an action. */
+  readonly alarms: Alarm[] = [];
+
   constructor(scope: Construct, id: string, props: ReplicationProps) {
     super(scope, id);
     const { cluster, replica, bucket, key } = props;
@@ -116,7 +119,7 @@ export class Replication extends Construct {
     (bucket.node.defaultChild as CfnBucket).replicationConfiguration = configuration;
 
     for (const { ruleId, prefix } of rules) {
-      new Alarm(this, `Failed${prefix.slice(0, -1)}`, {
+      const alarm = new Alarm(this, `Failed${prefix.slice(0, -1)}`, {
         alarmDescription: `S3 could not copy a backup to the replica. It does not try that one again, and does not expire it here: the bill grows. Cluster ${cluster.name}, account ${account}. Runbook: docs/retention.md, "When replication fails".`,
         metric: new Metric({
           namespace: 'AWS/S3',
@@ -131,6 +134,7 @@ export class Replication extends Construct {
         // A count of errors: no data is no error.
         treatMissingData: TreatMissingData.NOT_BREACHING,
       });
+      this.alarms.push(alarm);
     }
   }
 }

@@ -31,6 +31,8 @@ export class EtcdBackupStack extends Stack {
         ...(cluster.region === undefined ? {} : { region: cluster.region }),
       },
       terminationProtection: true,
+      // CloudFormation takes 1,000,000 bytes, and the scripts of the documents are most of them.
+      suppressTemplateIndentation: true,
     });
     for (const [tag, value] of Object.entries(cluster.tags)) {
       Tags.of(this).add(tag, value);
@@ -57,7 +59,7 @@ export class EtcdBackupStack extends Stack {
     const notify = new Notify(this, 'Notify', { cluster, store, planMachine, restoreMachine });
     const watched = { schedule, backup, verify, plan, restore, interrupted, restoreMachine, drill, audit };
     const bundles = pki === undefined ? {} : { pki };
-    const alarms = new Alarms(this, 'Alarms', { cluster, notify, ...watched, ...bundles });
+    const alarms = new Alarms(this, 'Alarms', { cluster, notify, store, ...watched, ...bundles });
     new Dashboard(this, 'Dashboard', { cluster, store, planMachine, restoreMachine, alarms: alarms.all });
 
     new CfnOutput(this, 'BackupFunctionName', { value: backup.service.function.functionName });

@@ -8,6 +8,7 @@ import {
   Stack,
   Validations,
 } from 'aws-cdk-lib';
+import type { Alarm } from 'aws-cdk-lib/aws-cloudwatch';
 import {
   AnyPrincipal,
   Effect,
@@ -142,6 +143,8 @@ export class Store extends Construct {
   readonly receiptKey: IKey;
   /** Encrypts what is under `pki/` and nothing else; undefined where the cluster keeps no PKI bundles. */
   readonly pkiKey: Key | undefined;
+  /** Of the replication, where there is one. They act on nothing until somebody adds an action. */
+  readonly alarms: Alarm[] = [];
   /** The one role that may write under each prefix, and those that may put some of it, by its names; a prefix in neither takes nothing from anybody. */
   private readonly writers = new Map<Prefix, IRole>();
   private readonly partialWriters = new Map<Prefix, Map<string, IRole>>();
@@ -477,7 +480,13 @@ export class Store extends Construct {
     });
 
     if (cluster.replica !== undefined) {
-      new Replication(this, 'Replication', { cluster, replica: cluster.replica, bucket, key: this.snapshotKey });
+      const replication = new Replication(this, 'Replication', {
+        cluster,
+        replica: cluster.replica,
+        bucket,
+        key: this.snapshotKey,
+      });
+      this.alarms.push(...replication.alarms);
     }
 
     const policy = new CfnBucketPolicy(this, 'BucketPolicy', {

@@ -213,6 +213,7 @@ look_for_etcd() {
     if [[ $name != "$MEMBER_NAME" || $FLAG != "$DATA_DIR" ]]; then
       others+=" pid $pid with name '${name:0:100}' and data-dir '${FLAG:0:100}';"
     elif ! is_data_dir_of "$manifest"; then
+      [[ -d /proc/$pid/root/ ]] || continue
       others+=" pid $pid with that name, whose $DATA_DIR lies at '${HOST_PATH:0:100}' on the host;"
     else
       found+=" $pid"
@@ -224,8 +225,12 @@ look_for_etcd() {
     ABSENCE=("$EXIT_NOT_AS_MANIFEST" not-as-manifest "processes$found all are etcd with name '$MEMBER_NAME' on the data of $manifest, expected one; look at 'crictl ps'")
   elif [[ -n $pid ]]; then
     read_etcd "$pid"
-    is_data_dir_of "$manifest"
-    HOST_DATA_DIR=$HOST_PATH
+    if is_data_dir_of "$manifest"; then
+      HOST_DATA_DIR=$HOST_PATH
+    else
+      ETCD_PID=''
+      ABSENCE=("$EXIT_NO_ETCD" no-etcd "etcd (pid $pid) ended while it was looked at, expected the static pod of $manifest to go on running; look at 'crictl ps -a' and its log")
+    fi
   elif [[ -n $others ]]; then
     ABSENCE=("$EXIT_NOT_AS_MANIFEST" not-as-manifest "running here:$others expected name '$MEMBER_NAME' and data-dir '$DATA_DIR' as $manifest says; look at 'crictl ps' and the kubelet's log")
   elif [[ -n $config ]]; then
@@ -268,7 +273,8 @@ find_mount() {
     if [[ $2 == "$point" || $2 == "${point%/}"/* ]] && ((${#point} >= ${#MOUNT_POINT})); then
       MOUNT_DEVICE=$device MOUNT_ROOT=$root MOUNT_POINT=$point
     fi
-  done <"$1"
+  # An etcd that crashes again and again may be gone by now: then it has no mounts.
+  done 2>/dev/null <"$1" || :
 }
 
 # host_path PATH: sets HOST_PATH to where etcd's PATH lies on the host, or to '' when no mount of the host shows it. Without a running

@@ -168,7 +168,8 @@ describe_tools() {
     for dir in usr/local/bin usr/bin bin; do
       source=/proc/$ETCD_PID/root/$dir/$name
       [[ -f $source && ! -L $source ]] || continue
-      sha256=$(openssl dgst -sha256 -r "$source")
+      # Gone since, with its container.
+      sha256=$(openssl dgst -sha256 -r "$source" 2>/dev/null) || break
       TOOLS_JSON+="${TOOLS_JSON:+,}{\"name\":\"$name\",\"version\":$(json_string "$version"),\"arch\":\"$ARCH\",\"sha256\":\"${sha256%% *}\",\"source\":\"image\"}"
       break
     done

@@ -25,7 +25,7 @@ describe('without a replica', () => {
 
   test('there is no replication, no role for it and no alarm', () => {
     expect(theResource(plain, 'AWS::S3::Bucket').Properties).not.toHaveProperty('ReplicationConfiguration');
-    expect(resourcesOfType(plain, 'AWS::CloudWatch::Alarm')).toEqual([]);
+    expect(resourcesOfType(plain, 'AWS::CloudWatch::Alarm').filter(([id]) => id.includes('Replication'))).toEqual([]);
     expect(resourcesOfType(plain, 'AWS::IAM::Role').filter(([id]) => id.includes('Replication'))).toEqual([]);
   });
 });
@@ -145,7 +145,9 @@ describe('the replication', () => {
   });
 
   test('rings when something failed, by the one metric that S3 publishes in this region, and by no other', () => {
-    const alarms = resourcesOfType(template, 'AWS::CloudWatch::Alarm').map(([, { Properties }]) => Properties);
+    const alarms = resourcesOfType(template, 'AWS::CloudWatch::Alarm')
+      .filter(([id]) => id.includes('Replication'))
+      .map(([, { Properties }]) => Properties);
     expect(alarms).toEqual([
       expect.objectContaining({
         Namespace: 'AWS/S3',
@@ -156,6 +158,7 @@ describe('the replication', () => {
         Period: 300,
         ComparisonOperator: 'GreaterThanThreshold',
         TreatMissingData: 'notBreaching',
+        AlarmActions: [{ Ref: expect.stringMatching(/^NotifyTopic/) as string }],
         Dimensions: [
           { Name: 'DestinationBucket', Value: 'copies' },
           { Name: 'RuleId', Value: 'replica' },

@@ -529,7 +529,12 @@ describe('adoption', () => {
   const SIGNING_KEY = 'arn:aws:kms:eu-central-1:111122223333:key/66666666-7777-8888-9999-000000000000';
 
   function ids(from: CfnTemplate, type: string): string[] {
-    return resourcesOfType(from, type).map(([id]) => id);
+    return (
+      resourcesOfType(from, type)
+        .map(([id]) => id)
+        // The topic of alarms has a key of its own, with which nothing in the bucket has to do.
+        .filter((id) => !id.startsWith('Notify'))
+    );
   }
 
   const adopting = exampleTemplate({
