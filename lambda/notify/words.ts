@@ -5,7 +5,7 @@ export function say(value: unknown, max: number): string {
     // Line breaks could look like lines of ours; invisible ones turn around or hide what stands beside them.
     .replace(/[\p{C}\p{Z}]+/gu, ' ')
     .trim();
-  const characters = [...line];
+  const characters = Array.from(line);
   return characters.length <= max ? line : `${characters.slice(0, max - 1).join('')}…`;
 }
 

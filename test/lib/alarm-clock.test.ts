@@ -48,7 +48,7 @@ describe.each([
     const treatments = ['missing', 'ignore', 'breaching', 'notBreaching'] as const;
     for (const before of ['OK', 'ALARM', 'INSUFFICIENT_DATA'] as const) {
       const states = treatments.map((missing) =>
-        evaluate(range(points ?? ''), { evaluationPeriods: 3, datapointsToAlarm, missing }, before),
+        evaluate(range(points), { evaluationPeriods: 3, datapointsToAlarm, missing }, before),
       );
       expect(states).toEqual(expected.map((state) => (state === RETAIN ? before : state)));
     }

@@ -67,7 +67,9 @@ describe('a sealed signature', () => {
     const open = (key = NODE_KEYS.privateKey) =>
       privateDecrypt({ key, padding, oaepHash: 'sha256' }, Buffer.from(sealed, 'base64')).toString();
     expect(open()).toBe(secret);
-    expect(() => open(generateKeyPairSync('rsa', { modulusLength: 3072 }).privateKey)).toThrow(/oaep|padding|data too large/i);
+    expect(() => open(generateKeyPairSync('rsa', { modulusLength: 3072 }).privateKey)).toThrow(
+      /oaep|padding|data too large/i,
+    );
   });
 
   test('opens with the words in which the node asks openssl', () => {

@@ -217,7 +217,7 @@ test('docs/findings.md has every word, and no other', () => {
 test('docs/findings.md says which findings ring at once, which are to be corrected, and that all others ask for nothing', () => {
   const page = readFileSync(join(__dirname, '../../../docs/findings.md'), 'utf8');
   const wordsAfter = (start: string) =>
-    [...(page.split(start)[1] ?? '').split('\n\n')[0]!.matchAll(/`([a-z0-9-]+)`/g)]
+    [...((page.split(start)[1] ?? '').split('\n\n')[0] ?? '').matchAll(/`([a-z0-9-]+)`/g)]
       .map(([, word]) => word ?? '')
       .sort();
   const known = (urgency: string) => FINDING_WORDS.filter((word) => urgencyOf(word) === urgency).sort();
