@@ -91,6 +91,8 @@ export interface LabAws {
   functionCredentials(functionLogicalId: string): Credentials;
   /** Delivers a schedule's trigger to its own target; the logical id may be left out when there is one schedule. */
   fireSchedule(logicalId?: string, options?: FireOptions): Promise<Delivery>;
+  /** Enables or disables a schedule, as in the console. */
+  setScheduleState(logicalId: string, state: 'ENABLED' | 'DISABLED'): void;
   /** What S3 sends to EventBridge, and what the template's rules make of it. */
   readonly events: EventBus;
   /** Runs a function; as type Event (retries, on-failure destination) with `async`. */
@@ -259,6 +261,9 @@ export const startAws = async (options: AwsOptions): Promise<LabAws> => {
       functionCredentials: (id) => lambda.sessionOf(lambda.find(id)),
       events,
       fireSchedule: (logicalId, fireOptions) => scheduler.fire(logicalId, fireOptions),
+      setScheduleState: (logicalId, state) => {
+        scheduler.find(logicalId).state = state;
+      },
       invoke: (id, event, { async = false, ...invokeOptions } = {}) =>
         async ? lambda.invokeAsync(id, event, invokeOptions) : lambda.invoke(id, event, invokeOptions),
       startExecution: (id, input, executionOptions) =>

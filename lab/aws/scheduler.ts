@@ -8,7 +8,8 @@ import type { QueueMessage, Queues } from './queues';
 export interface Schedule {
   readonly logicalId: string;
   readonly arn: string;
-  readonly state: 'ENABLED' | 'DISABLED';
+  /** May be changed while the lab runs, as in the console. */
+  state: 'ENABLED' | 'DISABLED';
   readonly expression: string;
   readonly targetArn: string;
   readonly roleArn: string;
