@@ -754,15 +754,14 @@ const undo = async (
   why: readonly string[],
 ): Promise<{ readonly end: End }> => {
   const { execution, result, before, proven, notes } = run;
-  const { restoreId, nodes } = execution.visits.findLast(({ name }) => name === 'Preflight')?.input as {
-    restoreId: string;
-    nodes: readonly { instanceId: string }[];
-  };
+  const state = execution.visits.findLast(({ name }) => name === 'Preflight')?.input;
   const cause = result.cause ?? '';
   const other = (...said: string[]): { readonly end: End } => {
     notes.push(...why, ...said, `${result.status} ${result.error ?? ''} ${cause}`);
     return { end: 'OTHER' };
   };
+  if (state === undefined) return other('it was refused before Preflight');
+  const { restoreId, nodes } = state as { restoreId: string; nodes: readonly { instanceId: string }[] };
   const rollback = `{"rollback":"${restoreId}"}`;
   if (why.length > 0 && !cause.includes(rollback)) return other(`the cause does not say ${rollback}`);
   if (why.length > 0 && !nodes.some(({ instanceId }) => cause.includes(instanceId)))
