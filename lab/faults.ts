@@ -71,10 +71,11 @@ export interface Case {
 }
 
 /**
- * How a case can end. `LeftToDo`: the cause said that {"rollback": …} is left to do, and it led to the old state. `ServedOn`: clients had seen the
+ * How a case can end. `RestoredToTidy`: restored, and a warning said that {"rollback": …} is left to be sent, which took away what stood in the way of
+ * the next restore. `LeftToDo`: the cause said that {"rollback": …} is left to do, and it led to the old state. `ServedOn`: clients had seen the
  * restored data, so it stays, and runs on every node; the cause says how to go back.
  */
-export type End = 'Restored' | 'OldState' | 'LeftToDo' | 'ServedOn' | 'OTHER';
+export type End = 'Restored' | 'RestoredToTidy' | 'OldState' | 'LeftToDo' | 'ServedOn' | 'OTHER';
 
 /** How a case ended. */
 export interface Outcome {
@@ -718,9 +719,9 @@ const judgeEnd = async (
       } catch (error) {
         return other(String(error));
       }
-      const { warnings = [] } = (result.output ?? {}) as { warnings?: readonly string[] };
+      const { warnings = [], restoreId = '' } = (result.output ?? {}) as { warnings?: string[]; restoreId?: string };
       if (warnings.length > 0) notes.push(`warnings: ${warnings.join('; ')}`);
-      return { end: 'Restored' };
+      return tidyUp(lab, run, restoreId, warnings);
     }
     case 'RestoreFailed': {
       const said = await differences(lab, before);
@@ -745,6 +746,30 @@ const judgeEnd = async (
       if (result.status !== 'ABORTED') return other(`ended in ${last}`);
       return undo(lab, run, []);
   }
+};
+
+/** After a restore that is good: nothing is left on any node, or a warning says what removes it, which is then done. */
+const tidyUp = async (
+  lab: Lab,
+  { execution, proven, notes }: Parameters<typeof judgeEnd>[1],
+  restoreId: string,
+  warnings: readonly string[],
+): Promise<{ readonly end: End }> => {
+  const left = leftBehind(lab);
+  if (left.length === 0) return { end: 'Restored' };
+  const rollback = `{"rollback":"${restoreId}"}`;
+  if (!warnings.some((warning) => warning.includes(rollback))) {
+    notes.push(...left, `no warning says ${rollback}`);
+    return { end: 'OTHER' };
+  }
+  const second = startRestore(lab, { rollback: restoreId });
+  const { status, error, cause } = await ended(second);
+  const last = second.visits.at(-1)?.name ?? 'no state';
+  notes.push(`${rollback}: ${last}`);
+  const said = await differencesToRestored(lab, execution, proven);
+  if (said.length === 0 && last === 'FinishedForward') return { end: 'RestoredToTidy' };
+  notes.push(...said, `${status} ${error ?? ''} ${cause ?? ''}`);
+  return { end: 'OTHER' };
 };
 
 /** The undo that a cause, or the record of an interrupted execution, asks for. `why`: what a cause had to say; empty after StopExecution. */

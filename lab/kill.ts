@@ -35,10 +35,17 @@ const allCases = (): readonly Case[] => [UNDISTURBED, ...TELLING_CASES, ...STATE
 
 /** The rows of a table, each column as wide as it has to be; the last one as it is. */
 const line = ({ name, end, last, seconds, note }: Outcome): string =>
-  `${name.padEnd(42)} ${end.padEnd(9)} ${last.padEnd(15)} ${seconds.toFixed(0).padStart(4)} s  ${end === 'OTHER' ? note : note.slice(0, 200)}\n`;
+  `${name.padEnd(42)} ${end.padEnd(14)} ${last.padEnd(15)} ${seconds.toFixed(0).padStart(4)} s  ${end === 'OTHER' ? note : note.slice(0, 200)}\n`;
 
 const report = (outcomes: readonly Outcome[], notRun: readonly Case[]): string => {
-  const ends = ['Restored', 'OldState', 'LeftToDo', 'ServedOn', 'OTHER'] as const satisfies readonly End[];
+  const ends = [
+    'Restored',
+    'RestoredToTidy',
+    'OldState',
+    'LeftToDo',
+    'ServedOn',
+    'OTHER',
+  ] as const satisfies readonly End[];
   const counts = ends.map((end) => `${String(outcomes.filter((outcome) => outcome.end === end).length)} ${end}`);
   return [
     '',

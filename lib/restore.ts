@@ -126,11 +126,6 @@ export class Restore extends Construct {
       Duration.minutes(10),
       {
         Component: oneOf('What to start', ['etcd', 'api-server', 'controllers']),
-        StartAfter: optional(
-          'Peer URLs of the members that etcd starts after, separated by spaces',
-          'A-Za-z0-9.:/ _%\\[\\]-',
-          1500,
-        ),
       },
     );
     this.checkDocument = document(
@@ -138,12 +133,7 @@ export class Restore extends Construct {
       'Waits until a component is well, and says what it finds',
       Duration.minutes(15),
       {
-        Component: oneOf('What to check; before: what was healthy before the restore', [
-          'etcd',
-          'api-server',
-          'cluster',
-          'before',
-        ]),
+        Component: oneOf('What to check; before: what was healthy before the restore', ['etcd', 'cluster', 'before']),
         WaitSeconds: {
           description: 'How long to wait for it, at most 600',
           allowedPattern: '^(600|[1-5]?[0-9]?[0-9])$',

@@ -104,9 +104,9 @@ const SOURCE_LINE = /^\s*(?:source|\.)\s.*?([A-Za-z0-9._-]+\.sh)"?\s*$/;
 
 /**
  * A script of `node/` behind all that it sources, as the lines of one bash script, as nodes get it. What counts towards the limit of a document
- * and does nothing is left out: indentation, comments, and functions whose name appears nowhere in what the script runs. Their lines stay, empty,
- * so that line numbers do. So the name of a function must not be put together at run time, a function begins and ends at the beginning of a
- * line, and no string goes on in a next line that begins with blanks.
+ * and does nothing is left out: indentation, comments, empty lines, and functions whose name appears nowhere in what the script runs. So the name
+ * of a function must not be put together at run time, a function begins and ends at the beginning of a line, and no string goes on in a next line
+ * that is empty or begins with blanks. Line numbers in a node's messages are those of the document, as SSM shows it.
  *
  * @throws Error when a file does not begin as bash or sources another one where it may not, when the script does not source its contract
  * first and each file once, or when a line holds `{{` or a here-document
@@ -148,7 +148,9 @@ export function scriptLines(script: string, folder = NODE_SCRIPTS): string[] {
     );
   }
   const code = joined.map((line, index) => (index > 0 && /^\s*#/.test(line) ? '' : line));
-  return withoutUnused(code).map((line) => line.trimStart());
+  return withoutUnused(code)
+    .map((line) => line.trimStart())
+    .filter((line) => line !== '');
 }
 
 function withoutUnused(lines: readonly string[]): string[] {

@@ -1,6 +1,6 @@
 #!/bin/bash
 # Waits until what a step started is what it has to be, and says what it is.
-# Parameters: RestoreId, Component (etcd, api-server, cluster, before), WaitSeconds, Revision (for etcd).
+# Parameters: RestoreId, Component (etcd, cluster, before), WaitSeconds, Revision (for etcd).
 # shellcheck source=node/contract.sh
 source "$(dirname "${BASH_SOURCE[0]}")/contract.sh"
 # shellcheck source=node/etcd.sh
@@ -146,7 +146,7 @@ main() {
   local component
   parameter RestoreId '^[0-9]{8}T[0-9]{6}Z$'
   RESTORE_ID=$PARAMETER
-  parameter Component '^(etcd|api-server|cluster|before)$'
+  parameter Component '^(etcd|cluster|before)$'
   component=$PARAMETER
   parameter WaitSeconds '^[0-9]{1,3}$'
   WAIT_SECONDS=$((10#$PARAMETER))
@@ -158,10 +158,6 @@ main() {
   [[ $component == before ]] || require_journal start
   case $component in
     etcd) check_etcd ;;
-    api-server)
-      check_api_server
-      result "{\"ok\":true,\"restoreId\":\"$RESTORE_ID\",\"ready\":true}"
-      ;;
     cluster) check_cluster ;;
     before) check_before ;;
   esac

@@ -1,5 +1,6 @@
 #!/bin/bash
 # What the scripts of a restore share: the journal, the layout that it remembers, the four components, and what etcd and the API server say.
+# What only swap and rollback do is in member.sh: a document of SSM has 64 KB.
 # Put between etcd.sh and the script when its SSM document is made (lib/script-document.ts).
 #
 # The journal (RESTORE_JOURNAL) is this node's memory of a restore. Its first line names the restore, each further one is "key value", the
@@ -60,6 +61,8 @@ begin_restore() {
     refuse "$EXIT_OTHER_RESTORE" other-restore "$RESTORE_JOURNAL is of restore $JOURNAL_ID, expected $RESTORE_ID; end that one first: start an execution with {\"rollback\": \"$JOURNAL_ID\"}"
   fi
   [[ -z $JOURNAL_ID ]] || use_layout
+  # Of a script that was killed while etcd started.
+  release_peers
 }
 
 # require_journal KEY: the journal must be there and remember KEY.
@@ -341,7 +344,7 @@ stop_all() {
   end_components 10 kube-controller-manager kube-scheduler kube-apiserver
   # A leader whose peers stop as well tries for 7 s to hand its lead over. What it has confirmed is on disk, in WAL and database, which are
   # made to be read after a crash.
-  end_components 3 etcd
+  end_components 1 etcd
   stop_sandboxes
   now_ms
   quiet_since='' deadline=$((NOW_MS + 60000))
@@ -378,6 +381,25 @@ stop_sandboxes() {
 start_kubelet() {
   systemctl start kubelet ||
     refuse "$EXIT_NOT_STARTED" not-started "'systemctl start kubelet' failed, expected the kubelet to run; look at 'systemctl status kubelet' and 'journalctl -u kubelet'"
+}
+
+# ---------------------------------------------------------------- members side by side
+
+# Of the rule that start.sh makes, for as long as etcd starts. Low, so that no table that a network plugin has made is asked before it; the table of the node's own addresses is at 0.
+readonly HOLD_PRIORITY=238
+
+# release_peers: takes that rule away again, as often as it is there.
+release_peers() {
+  local family rule port=${JOURNAL[held-port]-none}
+  [[ $port != none ]] || return 0
+  rule="ipproto tcp dport $port unreachable"
+  for family in -4 -6; do
+    # shellcheck disable=SC2086  # words of ours and a port
+    while ip "$family" rule del priority "$HOLD_PRIORITY" $rule 2>/dev/null; do :; done
+    [[ $(ip "$family" rule show 2>/dev/null || :) != *"$rule"* ]] ||
+      refuse "$EXIT_NOT_STARTED" not-started "'ip $family rule del priority $HOLD_PRIORITY $rule' failed, expected the rule to go: it keeps etcd from its peers; run it by hand"
+  done
+  journal held-port none
 }
 
 # ---------------------------------------------------------------- what etcd and the API server say
@@ -481,80 +503,4 @@ api_server_ready() {
   ANSWER=$(env -i PATH="$PATH" curl -q --silent --show-error --globoff --noproxy '*' --connect-timeout 3 --max-time 10 "${API_CONNECT[@]}" \
     --cacert "$API_CA" --cert "$API_CERT" --key "$API_KEY" "$API_URL/readyz" 2>&1) || return 1
   [[ $ANSWER == ok ]]
-}
-
-# ---------------------------------------------------------------- the swap
-
-# A directory on another path, durable: both parents are on disk before this returns.
-rename() {
-  mv -T -- "$1" "$2"
-  sync -- "${1%/*}" "${2%/*}"
-}
-
-# swap_in: the old member to KEPT, the staged one in its place. Each state on disk says what is left to do, so it can be done twice.
-swap_in() {
-  local member=$HOST_DATA_DIR/member
-  if [[ -d $STAGE/member ]]; then
-    if [[ -e $member ]]; then
-      [[ ! -e $KEPT ]] ||
-        refuse "$EXIT_SWAP" swap "$member, $KEPT and $STAGE/member all exist, expected two of them: something wrote a member while all was stopped; find out what, and roll back"
-      rename "$member" "$KEPT"
-    fi
-    rename "$STAGE/member" "$member"
-  elif [[ ! -d $member ]] || [[ ! -e $KEPT && ${JOURNAL[had-member]} == yes ]]; then
-    # Swapped already, there would be a member and the kept one beside it.
-    refuse "$EXIT_SWAP" swap "$STAGE/member does not exist, expected the restored member that preflight staged there; somebody moved it during the restore; roll back"
-  fi
-  [[ -z $HOST_WAL_DIR ]] || swap_wal_in
-}
-
-# swap_out: the restored member back to STAGE, the kept one in its place.
-swap_out() {
-  local member=$HOST_DATA_DIR/member
-  if [[ -e $KEPT || ${JOURNAL[had-member]} == no ]] && [[ -e $member && ! -e $STAGE/member ]]; then
-    mkdir -p -- "$STAGE"
-    rename "$member" "$STAGE/member"
-  fi
-  if [[ -e $KEPT ]]; then
-    [[ ! -e $member ]] ||
-      refuse "$EXIT_SWAP" swap "$member, $KEPT and $STAGE/member all exist, expected two of them: something wrote a member while all was stopped; the old data is $KEPT: move $member away and $KEPT to its place, then start an execution with {\"rollback\": \"$RESTORE_ID\"}"
-    rename "$KEPT" "$member"
-  fi
-  # A rename keeps the inode: only this proves that what is in its place is what was there.
-  [[ ${JOURNAL[had-member]} == no || $(stat -c %i -- "$member" 2>/dev/null || :) == "${JOURNAL[member-inode]-}" ]] ||
-    refuse "$EXIT_SWAP" swap "$member is not the member that was there before restore $RESTORE_ID, expected it back in its place; is the disk of $HOST_DATA_DIR mounted, and where is $KEPT? nothing was started; then start an execution with {\"rollback\": \"$RESTORE_ID\"}"
-  [[ -z $HOST_WAL_DIR ]] || swap_wal_out
-}
-
-# A WAL directory of its own may be a mount, so what is in it is moved file by file. While the old files are under way, they are in
-# wal.moving; its last rename says that all of them are.
-move_wal() {
-  local file
-  for file in "$1"/*; do
-    [[ -f $file && $file != "$1"/wal.* ]] || continue
-    mv -T -- "$file" "$2/${file##*/}"
-  done
-  sync -- "$1" "$2"
-}
-
-swap_wal_in() {
-  if [[ ! -e $WAL_KEPT ]]; then
-    mkdir -p -- "$HOST_WAL_DIR/wal.moving"
-    move_wal "$HOST_WAL_DIR" "$HOST_WAL_DIR/wal.moving"
-    chown --reference="$HOST_WAL_DIR" -- "$HOST_WAL_DIR/wal.moving"
-    rename "$HOST_WAL_DIR/wal.moving" "$WAL_KEPT"
-  fi
-  [[ ! -d $WAL_STAGE ]] || move_wal "$WAL_STAGE" "$HOST_WAL_DIR"
-}
-
-swap_wal_out() {
-  if [[ -e $WAL_KEPT ]]; then
-    mkdir -p -- "$WAL_STAGE"
-    move_wal "$HOST_WAL_DIR" "$WAL_STAGE"
-    rename "$WAL_KEPT" "$HOST_WAL_DIR/wal.moving"
-  fi
-  if [[ -e $HOST_WAL_DIR/wal.moving ]]; then
-    move_wal "$HOST_WAL_DIR/wal.moving" "$HOST_WAL_DIR"
-    rmdir -- "$HOST_WAL_DIR/wal.moving"
-  fi
 }

@@ -8,6 +8,8 @@ source "$(dirname "${BASH_SOURCE[0]}")/contract.sh"
 source "$(dirname "${BASH_SOURCE[0]}")/etcd.sh"
 # shellcheck source=node/restore.sh
 source "$(dirname "${BASH_SOURCE[0]}")/restore.sh"
+# shellcheck source=node/member.sh
+source "$(dirname "${BASH_SOURCE[0]}")/member.sh"
 
 # bring_back: the kubelet as it was. Stopped on purpose while what it had started ran on, it is needed once more: only it can start that again.
 bring_back() {

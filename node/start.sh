@@ -1,6 +1,7 @@
 #!/bin/bash
-# Gives one component its manifest back and starts the kubelet: etcd first, then the API server, then the controllers.
-# Parameters: RestoreId, Component (etcd, api-server, controllers), StartAfter (etcd: peer URLs of the members before this one, separated by blanks).
+# Gives one component its manifest back and starts the kubelet: etcd first, then the API server, which is waited for until it is ready, then the
+# controllers.
+# Parameters: RestoreId, Component (etcd, api-server, controllers).
 # shellcheck source=node/contract.sh
 source "$(dirname "${BASH_SOURCE[0]}")/contract.sh"
 # shellcheck source=node/etcd.sh
@@ -10,47 +11,73 @@ source "$(dirname "${BASH_SOURCE[0]}")/restore.sh"
 
 # How long the kubelet may take to start a static pod: it looks at the folder every 20 s where it is not told of changes.
 readonly START_SECONDS=120
-# How long the members before this one may take to serve, all together. Only time is lost by going on without them.
-readonly TURN_SECONDS=20
+# How long etcd may take to serve before it may reach its peers all the same. Only time is lost by that.
+readonly SERVE_SECONDS=60
+# How long an API server may take to be ready.
+readonly READY_SECONDS=300
 
-# await_turn: until the members before this one serve their peers. With --experimental-initial-corrupt-check, which kubeadm sets, a member asks
-# every peer for its hash before it serves anybody: of a peer that is not started it hears at once that nothing listens, but for one that listens
-# and does not serve yet it waits 7 s (etcd's request timeout). Started all at once, members wait for each other.
-await_turn() {
-  local url deadline option flag
-  local -a certificate=()
-  (($# > 0)) || return 0
-  read_layout
-  for option in cert key; do
-    etcd_setting "peer-$option-file" ''
-    flag=$FLAG
-    host_path "$flag"
-    [[ -z $flag || ! -r $HOST_PATH ]] || certificate+=("--$option" "$HOST_PATH")
-  done
-  now_ms
-  deadline=$((NOW_MS + TURN_SECONDS * 1000))
-  for url in "$@"; do
-    until serves "$url"; do
-      now_ms
-      if ((NOW_MS >= deadline)); then
-        log "the members before this one do not serve after $TURN_SECONDS s (now $url); starting all the same"
-        return 0
-      fi
-      sleep 0.1
-    done
+# hold_peers: etcd on this node cannot reach its peers, and is told so at once: a rule of the node's routing for what goes out to their port, which
+# is the same on all nodes with kubeadm. What comes in is not touched, nor what goes to this node itself. Without it etcd only takes longer.
+hold_peers() {
+  local family
+  etcd_setting initial-advertise-peer-urls ''
+  if ! split_url "${FLAG%%,*}" || ! type -P ip >/dev/null; then
+    return 0
+  fi
+  journal held-port "$URL_PORT"
+  for family in -4 -6; do
+    ip "$family" rule add priority "$HOLD_PRIORITY" ipproto tcp dport "$URL_PORT" unreachable ||
+      log "no rule for port $URL_PORT ($family); members may wait for each other"
   done
 }
 
-# serves URL: whether a member answers there, with the peer certificate of this one: etcd shakes hands long before it serves. An answer of any
-# kind will do, also that it does not know this certificate.
-serves() {
-  local status=0
-  env -i PATH="$PATH" curl -q --silent --globoff --noproxy '*' --insecure --connect-timeout 1 --max-time 1 --output /dev/null \
-    "${certificate[@]}" "$1/version" 2>/dev/null || status=$?
-  case $status in
-    # curl's: the name is not known, nothing listens, no answer in time.
-    6 | 7 | 28) return 1 ;;
-  esac
+# start_etcd: with --experimental-initial-corrupt-check (a feature gate from 3.6), which kubeadm sets, a member asks every peer for its hash before
+# it serves anybody. One that cannot be reached is passed over at once, but for one that listens and does not serve yet it waits 7 s (etcd's
+# request timeout): started together, members wait for each other. So none reaches another before it serves itself. That their data is the same
+# is for CheckEtcd to hold, of all of them, before any client sees it.
+start_etcd() {
+  component_pids etcd
+  if ((${#PIDS[@]} > 0)); then
+    # A run of this script that was killed has started it.
+    start_component etcd
+    return 0
+  fi
+  read_layout
+  hold_peers
+  start_component etcd
+  await_serving
+  release_peers
+}
+
+# await_serving: until this member serves its peers; etcd takes connections long before that, and shakes hands.
+await_serving() {
+  local option list url deadline status
+  local -a certificate=()
+  for option in cert key; do
+    etcd_setting "peer-$option-file" ''
+    list=$FLAG
+    host_path "$list"
+    [[ -z $list || ! -r $HOST_PATH ]] || certificate+=("--$option" "$HOST_PATH")
+  done
+  etcd_setting listen-peer-urls ''
+  url=${FLAG%%,*}
+  url=${url/0.0.0.0/127.0.0.1}
+  url=${url/\[::\]/[::1]}
+  now_ms
+  deadline=$((NOW_MS + SERVE_SECONDS * 1000))
+  while :; do
+    status=0
+    env -i PATH="$PATH" curl -q --silent --globoff --noproxy '*' --insecure --connect-timeout 1 --max-time 5 --output /dev/null \
+      "${certificate[@]}" "$url/version" 2>/dev/null || status=$?
+    # curl's: nothing listens, no answer in time. An answer of any kind will do, also that it does not know this certificate.
+    ((status == 7 || status == 28)) || return 0
+    now_ms
+    if ((NOW_MS >= deadline)); then
+      log "etcd does not serve at $url after $SERVE_SECONDS s; its peers are let go all the same"
+      return 0
+    fi
+    sleep 0.1
+  done
 }
 
 start_component() {
@@ -77,15 +104,26 @@ start_component() {
   done
 }
 
+# await_ready: until the API server of this node says that it is, if it has one.
+await_ready() {
+  local deadline
+  now_ms
+  deadline=$((NOW_MS + READY_SECONDS * 1000))
+  until api_server_ready; do
+    [[ -n $API_URL ]] || return 0
+    now_ms
+    ((NOW_MS < deadline)) ||
+      refuse "$EXIT_NOT_HEALTHY" not-healthy "after $READY_SECONDS s the API server at $API_URL does not say that it is ready: ${ANSWER:0:300}; expected 'ok'; look at the container log of kube-apiserver"
+    sleep 0.1
+  done
+}
+
 main() {
   local component
-  local -a after
   parameter RestoreId '^[0-9]{8}T[0-9]{6}Z$'
   RESTORE_ID=$PARAMETER
   parameter Component '^(etcd|api-server|controllers)$'
   component=$PARAMETER
-  parameter StartAfter '^[]A-Za-z0-9.:/ _%[-]*$'
-  read -r -a after <<<"$PARAMETER"
   begin_restore
   require_journal swap
   [[ ${JOURNAL[swap]} == ended && ${JOURNAL[undone]-} != yes ]] ||
@@ -94,11 +132,11 @@ main() {
   [[ $component == etcd ]] || journal served yes
   journal start "$component"
   case $component in
-    etcd)
-      await_turn "${after[@]}"
-      start_component etcd
+    etcd) start_etcd ;;
+    api-server)
+      start_component kube-apiserver
+      await_ready
       ;;
-    api-server) start_component kube-apiserver ;;
     controllers) start_component kube-controller-manager kube-scheduler ;;
   esac
   result "{\"ok\":true,\"restoreId\":\"$RESTORE_ID\",\"component\":\"$component\"}"

@@ -7,6 +7,8 @@ source "$(dirname "${BASH_SOURCE[0]}")/contract.sh"
 source "$(dirname "${BASH_SOURCE[0]}")/etcd.sh"
 # shellcheck source=node/restore.sh
 source "$(dirname "${BASH_SOURCE[0]}")/restore.sh"
+# shellcheck source=node/member.sh
+source "$(dirname "${BASH_SOURCE[0]}")/member.sh"
 
 main() {
   parameter RestoreId '^[0-9]{8}T[0-9]{6}Z$'

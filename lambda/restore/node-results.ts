@@ -60,7 +60,6 @@ const schemas = {
     }),
     wrote: flag,
   }),
-  apiServer: object({ ...common, ready: flag }),
   cluster: object({
     ...common,
     ready: flag,

@@ -60,9 +60,12 @@ const PENDING: readonly string[] = ['Pending', 'Delayed'];
 const ENDED_BADLY: readonly string[] = ['Failed', 'TimedOut', 'Cancelled'];
 // What passes between the end of the delivery timeout and our seeing it.
 const DELIVERY_MARGIN_SECONDS = 15;
-// Small clusters are done within seconds; large ones need no more than a look every two.
-const FIRST_SECONDS = 30;
-const FIRST_POLL_MILLISECONDS = 500;
+// Most scripts of a restore are done within a second or two, small backups within some; large ones need no more than a look every two. AWS does
+// not say how often GetCommandInvocation may be called: five nodes make 17 calls per second here at the most, and what is throttled is tried again.
+const POLLS = [
+  { untilSeconds: 3, milliseconds: 300 },
+  { untilSeconds: 30, milliseconds: 500 },
+];
 const POLL_MILLISECONDS = 2000;
 // The agent's heart-beat is every five minutes: more often would tell nothing new.
 const LOST_CHECK_MILLISECONDS = 30_000;
@@ -225,7 +228,7 @@ export async function waitForCommand(
         return { kind: 'unreachable', reason: `command ${command.commandId} was ${status} when ${reason}`, ran };
       }
     }
-    await deps.pause(ageSeconds < FIRST_SECONDS ? FIRST_POLL_MILLISECONDS : POLL_MILLISECONDS);
+    await deps.pause(POLLS.find(({ untilSeconds }) => ageSeconds < untilSeconds)?.milliseconds ?? POLL_MILLISECONDS);
   }
 }
 

@@ -38,7 +38,7 @@ const KILLER = [
   '__look() {',
   '  ((BASH_SUBSHELL == 0)) || return 0',
   '  case $1 in',
-  '    "mv "* | "rm "* | "rmdir "* | "mkdir "* | "install "* | "chown "* | "systemctl st"* | "kill -"* | "printf \'%s %s"* | "sync "* | "run_tool "* | "result "*)',
+  '    "mv "* | "rm "* | "rmdir "* | "mkdir "* | "install "* | "chown "* | "systemctl st"* | "kill -"* | "ip "* | "printf \'%s %s"* | "sync "* | "run_tool "* | "result "*)',
   '      __changes=$((__changes + 1))',
   '      if ((__changes == __KILL_AT)); then kill -KILL 0; fi',
   '      ;;',
@@ -207,15 +207,14 @@ export class RestoreScripts {
     await this.prepare(restoreId, packed, nodes);
     await this.must('stop', id, nodes);
     await this.must('swap', id, nodes);
-    await this.must('start', { ...id, Component: 'etcd', StartAfter: '' }, nodes);
+    await this.must('start', { ...id, Component: 'etcd' }, nodes);
     await this.must(
       'check',
       { ...id, Component: 'etcd', WaitSeconds: '60', Revision: String(packed.revision + BUMP) },
       nodes,
     );
-    await this.must('start', { ...id, Component: 'api-server', StartAfter: '' }, nodes);
-    await this.must('check', { ...id, Component: 'api-server', WaitSeconds: '60', Revision: '0' }, nodes);
-    await this.must('start', { ...id, Component: 'controllers', StartAfter: '' }, nodes);
+    await this.must('start', { ...id, Component: 'api-server' }, nodes);
+    await this.must('start', { ...id, Component: 'controllers' }, nodes);
     await this.must('check', { ...id, Component: 'cluster', WaitSeconds: '60', Revision: '0' }, nodes);
     await this.must('cleanup', { ...id, Outcome: 'restored' }, nodes);
   }

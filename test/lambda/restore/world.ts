@@ -528,7 +528,6 @@ function healthy(document: DocumentName, parameters: Readonly<Record<string, str
 function checked(parameters: Readonly<Record<string, string>>): object {
   const results: Readonly<Record<string, object>> = {
     etcd: { member: restoredMember({ revision: Number(parameters['Revision']) }), wrote: true, disarmed: [] },
-    'api-server': { ready: true },
     cluster: {
       ready: true,
       running: ['kube-controller-manager', 'kube-scheduler', 'kube-apiserver', 'etcd'],
