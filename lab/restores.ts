@@ -239,7 +239,8 @@ export const compare = async (
     hold('compacted revision that a watch from before was told', compactRevision, revisionAfter);
     watchesCut += 1;
   }
-  const stopped = execution.visits.find(({ name }) => name === 'StopControlPlane')?.exited?.getTime() ?? 0;
+  // Called again, a state has more than one visit.
+  const stopped = execution.visits.findLast(({ name }) => name === 'StopControlPlane')?.exited?.getTime() ?? 0;
   const started = execution.visits.find(({ name }) => name === 'StartApiServer')?.entered.getTime() ?? 0;
   const writes = nodes.flatMap((node) => node.apiWrites());
   const writesWhileStopped = writes.filter(({ time }) => time > stopped && time < started).length;
