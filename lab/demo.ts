@@ -395,6 +395,11 @@ async function main(): Promise<void> {
     say(
       `loaded ${String(data.keys)} Kubernetes-like objects, revision ${String(data.revision)}, database ${megabytes(data.dbSize)}`,
     );
+    aws.topics.onMessage(({ mails }) => {
+      for (const { to, subject } of mails) {
+        say(`  e-mail to ${to}: ${subject}`);
+      }
+    });
     await writeEarlier(controlPlane.nodes[0] as LabNode);
     const hour = new Date();
     hour.setUTCMinutes(0, 0, 0);

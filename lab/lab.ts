@@ -145,6 +145,9 @@ const serve = async (args: readonly string[]): Promise<void> => {
     });
     say(READY);
     // What the functions say goes where everything else of the lab does; the timer also keeps this process up.
+    lab.aws.topics.onMessage(({ mails }) => {
+      for (const { to, subject, text } of mails) say(`e-mail to ${to}: ${subject}\n${text.replaceAll(/^/gm, '  ')}`);
+    });
     let shown = 0;
     const alive = setInterval(() => {
       for (const { logicalId, line } of lab.aws.logs.slice(shown)) say(`${logicalId}  ${line}`);

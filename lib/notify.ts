@@ -31,6 +31,8 @@ export interface NotifyProps {
 export interface Told {
   /** The stack's own, or the one that the configuration names. */
   readonly topic: ITopic;
+  /** Encrypts what goes to the topic; undefined where the configuration names one. */
+  readonly key: IKey | undefined;
   /** What an alarm does. */
   readonly action: SnsAction;
   /** The function that turns events into messages. */
@@ -60,7 +62,7 @@ export class Notify extends Construct {
         ? this.createTopic(cluster, emails)
         : { topic: Topic.fromTopicArn(this, 'Topic', topicArn), key: undefined };
     const service = this.createService(props, topic, key);
-    this.told = { topic, action: new SnsAction(topic), service, deadLetters: this.createRules(props, service) };
+    this.told = { topic, key, action: new SnsAction(topic), service, deadLetters: this.createRules(props, service) };
   }
 
   private createTopic(cluster: Cluster, emails: readonly string[]): { readonly topic: Topic; readonly key: Key } {

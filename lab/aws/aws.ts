@@ -19,11 +19,13 @@ import { startEventReceiver } from './s3-events';
 import { sessionPolicy, startSession } from './s3-session';
 import { Scheduler, type Delivery, type FireOptions } from './scheduler';
 import { startScheduler } from './scheduler-api';
+import { startSns } from './sns';
 import { StateMachines, type Execution, type ExecutionOptions, type StatesOptions } from './state-machines';
 import { startStates } from './states';
 import { startSsm } from './ssm';
 import { SsmCommands, type SsmTiming } from './ssm-commands';
 import type { SsmDocument } from './ssm-document';
+import { Topics } from './topics';
 import { startTrail } from './trail';
 import { readAssembly, Resolver, type Assembly } from './template';
 
@@ -32,6 +34,7 @@ export type { FleetNode } from './fleet';
 export type { Invocation, Outcome } from './lambda';
 export type { EventDelivery, ExecutionStatusEvent, ObjectCreatedEvent } from './events';
 export type { Delivery } from './scheduler';
+export type { Mail, TopicMessage } from './topics';
 export type { Execution, ExecutionResult, InvokedTask, StateEvent, StateVisit, Task } from './state-machines';
 
 /** Account and region of the lab. */
@@ -48,6 +51,7 @@ export interface Ports {
   readonly sfn?: number;
   readonly scheduler?: number;
   readonly cloudtrail?: number;
+  readonly sns?: number;
 }
 
 /** What the AWS side of the lab is made of. */
@@ -76,6 +80,7 @@ export interface Endpoints {
   readonly sfn: string;
   readonly scheduler: string;
   readonly cloudtrail: string;
+  readonly sns: string;
 }
 
 /** The AWS side of the lab, up. */
@@ -109,6 +114,8 @@ export interface LabAws {
   /** Values of the template's outputs. */
   readonly outputs: ReadonlyMap<string, string>;
   readonly queues: readonly Queue[];
+  /** What was published, and what of it people would have read. */
+  readonly topics: Topics;
   readonly metrics: readonly Metric[];
   readonly logs: readonly LogLine[];
   readonly keys: KmsKeys;
@@ -151,6 +158,7 @@ export const startAws = async (options: AwsOptions): Promise<LabAws> => {
     const fleet = new Fleet(options.nodes);
     const keys = new KmsKeys(join(dir, 'kms'));
     const queues = new Queues();
+    const topics = new Topics();
     const documents = new Map<string, SsmDocument>();
     const commands = new SsmCommands(fleet, REGION, options.ssm ?? {});
     const lambda = new Lambda(join(dir, 'lambda'), queues, iam, options.lambda ?? {});
@@ -191,6 +199,7 @@ export const startAws = async (options: AwsOptions): Promise<LabAws> => {
     const states = started(await startStates({ ...service, stateMachines, port: ports.sfn ?? 0 }));
     const schedulerApi = started(await startScheduler({ ...service, scheduler, port: ports.scheduler ?? 0 }));
     const trail = started(await startTrail({ ...service, stateMachines, port: ports.cloudtrail ?? 0 }));
+    const sns = started(await startSns({ ...service, topics, keys, port: ports.sns ?? 0 }));
     started(lambda);
     started(stateMachines);
 
@@ -202,11 +211,13 @@ export const startAws = async (options: AwsOptions): Promise<LabAws> => {
       iam,
       lambda,
       queues,
+      topics,
       scheduler,
       events,
       stateMachines,
       documents,
       s3,
+      s3Url: minio.url,
       bucketPolicies,
       policyHolders,
       notApplied,
@@ -238,6 +249,7 @@ export const startAws = async (options: AwsOptions): Promise<LabAws> => {
       sfn: states.url,
       scheduler: schedulerApi.url,
       cloudtrail: trail.url,
+      sns: sns.url,
     };
     const endpointVariables = {
       AWS_REGION: REGION,
@@ -285,6 +297,7 @@ export const startAws = async (options: AwsOptions): Promise<LabAws> => {
         Object.entries(assembly.template.Outputs ?? {}).map(([name, { Value }]) => [name, resolver.text(Value)]),
       ),
       queues: queues.all,
+      topics,
       metrics: lambda.metrics,
       logs: lambda.logs,
       keys,

@@ -3,15 +3,11 @@ import type { CredentialStore } from './credentials';
 import { startService, type Endpoint } from './endpoint';
 import { page, type Fleet, type FleetNode } from './fleet';
 import type { Iam } from './iam';
+import { element, text } from './xml';
 
 const VERSION = '2016-11-15';
 const STATE_CODES = { running: 16, stopped: 80, terminated: 48 } as const;
 const DEFAULT_PAGE = 1000;
-
-const escape = (text: string): string =>
-  text.replace(/[<>&'"]/g, (character) => `&#${String(character.charCodeAt(0))};`);
-const element = (name: string, content: string): string => `<${name}>${content}</${name}>`;
-const text = (name: string, value: string): string => element(name, escape(value));
 
 // A filter's value may hold * and ?, as in EC2.
 const matches = (pattern: string, value: string): boolean =>

@@ -11,9 +11,10 @@ import { Properties } from './properties';
 import type { Queues } from './queues';
 import { applyBucket } from './s3';
 import type { Scheduler } from './scheduler';
-import { parseDocument, type SsmDocument } from './ssm-document';
+import { parseDocument, withS3At, type SsmDocument } from './ssm-document';
 import type { StateMachines } from './state-machines';
 import type { Assembly, Environment, Identity, Resolver, TemplateResource } from './template';
+import type { Topics } from './topics';
 
 /** Where the resources of a template are created. */
 export interface Services {
@@ -23,11 +24,13 @@ export interface Services {
   readonly iam: Iam;
   readonly lambda: Lambda;
   readonly queues: Queues;
+  readonly topics: Topics;
   readonly scheduler: Scheduler;
   readonly events: EventBus;
   readonly stateMachines: StateMachines;
   readonly documents: Map<string, SsmDocument>;
   readonly s3: S3Client;
+  readonly s3Url: string;
   /** Bucket name to its policy; the lab's S3 enforces none. */
   readonly bucketPolicies: Map<string, unknown>;
   /** Logical id of a managed policy to the ARN of a role of the lab's own that has it and nothing else. */
@@ -279,7 +282,7 @@ const createDocument = ({ identity, properties, services }: Created): void => {
   const document = parseDocument(
     identity.ref,
     `arn:aws:ssm:${region}:${account}:document/${identity.ref}`,
-    properties.any('Content'),
+    withS3At(properties.any('Content'), services.s3Url, region),
   );
   services.documents.set(document.name, document);
   properties.ignore('UpdateMethod', 'Name', 'Tags');
@@ -295,6 +298,34 @@ const createQueue = ({ logicalId, identity, properties, services }: Created): vo
     messages: [],
   });
   properties.ignore('MessageRetentionPeriod', 'SqsManagedSseEnabled', 'KmsMasterKeyId', 'QueueName', 'Tags');
+  properties.done();
+};
+
+const createTopic = ({ logicalId, identity, properties, services }: Created): void => {
+  const key = properties.optionalText('KmsMasterKeyId');
+  services.topics.all.push({
+    logicalId,
+    arn: identity.ref,
+    ...(key === undefined ? {} : { keyArn: services.keys.find(key).arn }),
+    emails: [],
+    messages: [],
+  });
+  properties.ignore('DisplayName', 'TopicName', 'Tags');
+  properties.done();
+};
+
+const createTopicPolicy = ({ properties, services }: Created): void => {
+  const policy = properties.any('PolicyDocument');
+  for (const arn of listOfText(properties, 'Topics')) services.topics.setPolicy(arn, policy);
+  properties.done();
+};
+
+const createSubscription = ({ properties, services }: Created): void => {
+  const { arn, emails } = services.topics.byArn(properties.text('TopicArn'));
+  properties.only('Protocol', 'email');
+  const address = properties.text('Endpoint');
+  emails.push(address);
+  services.notApplied.push(`topic ${arn}: e-mail to ${address} (nothing leaves the lab; it is kept)`);
   properties.done();
 };
 
@@ -368,6 +399,22 @@ const TYPES: Readonly<Record<string, ResourceType>> = {
   'AWS::SQS::QueuePolicy': {
     identify: ({ name }) => ({ ref: name, attributes: {} }),
     create: createQueuePolicy,
+  },
+  'AWS::SNS::Topic': {
+    identify: ({ name, given, environment: { account, region } }) => {
+      const topic = given('TopicName') ?? name;
+      const arn = `arn:aws:sns:${region}:${account}:${topic}`;
+      return { ref: arn, attributes: { TopicArn: arn, TopicName: topic } };
+    },
+    create: createTopic,
+  },
+  'AWS::SNS::TopicPolicy': { identify: ({ name }) => ({ ref: name, attributes: {} }), create: createTopicPolicy },
+  'AWS::SNS::Subscription': {
+    identify: ({ name, environment: { account, region } }) => {
+      const arn = `arn:aws:sns:${region}:${account}:${name}`;
+      return { ref: arn, attributes: { Arn: arn } };
+    },
+    create: createSubscription,
   },
   'AWS::IAM::Role': {
     identify: ({ name, given, environment: { account } }) => {

@@ -98,6 +98,18 @@ const stepTimeout = (value: string | undefined): number => {
     : TIMEOUT_SECONDS.default;
 };
 
+/**
+ * Content in whose patterns the names that S3's buckets have at AWS are those at the lab's S3 server, as AWS_ENDPOINT_URL_S3 has them in the
+ * functions' URLs: an address has no subdomains, so the bucket is in the path.
+ */
+export const withS3At = (content: unknown, s3Url: string, region: string): unknown =>
+  JSON.parse(
+    JSON.stringify(content).replaceAll(
+      new RegExp(`https://([a-z0-9-]+)\\[[.]\\]s3\\[[.]\\]${region}\\[[.]\\]amazonaws\\[[.]\\]com/`, 'g'),
+      (_, bucket: string) => `${s3Url}/${bucket}/`.replaceAll('.', '[.]'),
+    ),
+  );
+
 /** Reads a document's content. Throws InvalidDocumentContent for whatever this stand-in would not run as the agent does. */
 export const parseDocument = (name: string, arn: string, content: unknown): SsmDocument => {
   const refuse = (reason: string): never => {

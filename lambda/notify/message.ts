@@ -102,13 +102,16 @@ function started(event: ExecutionEvent, { clusterName }: Context, asked: 'restor
         ? 'What it was asked for is not in the event; the execution shows it.'
         : asked === 'restore'
           ? `It restores ${whatOf(input)}.`
-          : '',
+          : `It puts back what that restore left unfinished. Of one that has ended it ${at(input, 'confirm') === undefined ? 'only makes the plan' : 'restores what that replaced'}.`,
       forced.length > 0 ? `Refusals that it does not heed: ${forced.map((field) => say(field, 40)).join(', ')}.` : '',
       ...whoOf(input),
-      'No backup runs until it has ended. Nothing is stopped before every node has proven the snapshot.',
+      `No backup runs until it has ended.${asked === 'restore' ? ' Nothing is stopped before every node has proven the snapshot.' : ''}`,
     ],
     next: [],
-    section: 'restore.md#what-it-does-and-how-long',
+    section:
+      asked === 'restore'
+        ? 'restore.md#what-it-does-and-how-long'
+        : 'restore.md#when-an-execution-was-stopped-or-timed-out',
   };
 }
 

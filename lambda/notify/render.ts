@@ -2,14 +2,14 @@ import type { Message } from './message';
 
 /** What SNS is given: one message, in the form that each kind of subscription shows. */
 export interface Rendered {
-  /** Subject of an e-mail: ASCII, one line, at most 100 characters. */
+  /** Subject of an e-mail: ASCII, one line, less than 100 characters. */
   readonly subject: string;
   /** For MessageStructure `json`: `default` for e-mail and all else, `https` for Amazon Q Developer in chat applications. */
   readonly message: string;
 }
 
-// https://docs.aws.amazon.com/sns/latest/api/API_Publish.html
-const SUBJECT_CHARACTERS = 100;
+// https://docs.aws.amazon.com/sns/latest/api/API_Publish.html: less than 100.
+const SUBJECT_CHARACTERS = 99;
 // https://docs.aws.amazon.com/chatbot/latest/adminguide/custom-notifs.html; what is longer is not shown.
 const CHAT = { title: 250, description: 8000, nextStep: 350 };
 

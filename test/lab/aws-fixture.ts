@@ -186,6 +186,40 @@ export const fixtureTemplate = (): Template & {
       },
       Queue: { Type: 'AWS::SQS::Queue', Properties: {} },
       DeadLetters: { Type: 'AWS::SQS::Queue', Properties: {} },
+      TopicKey: {
+        Type: 'AWS::KMS::Key',
+        Properties: {
+          KeyPolicy: {
+            Version: '2012-10-17',
+            Statement: [
+              {
+                Effect: 'Allow',
+                Principal: { AWS: { 'Fn::Sub': 'arn:${AWS::Partition}:iam::${AWS::AccountId}:root' } },
+                Action: 'kms:*',
+                Resource: '*',
+              },
+            ],
+          },
+        },
+      },
+      Topic: { Type: 'AWS::SNS::Topic', Properties: { KmsMasterKeyId: getAtt('TopicKey') } },
+      ForeignKeyTopic: { Type: 'AWS::SNS::Topic', Properties: { KmsMasterKeyId: getAtt('Key') } },
+      PlainTopic: { Type: 'AWS::SNS::Topic', Properties: {} },
+      ForbiddenTopic: { Type: 'AWS::SNS::Topic', Properties: {} },
+      ForbiddenTopicPolicy: {
+        Type: 'AWS::SNS::TopicPolicy',
+        Properties: {
+          Topics: [{ Ref: 'ForbiddenTopic' }],
+          PolicyDocument: {
+            Version: '2012-10-17',
+            Statement: [{ Effect: 'Deny', Principal: '*', Action: 'sns:Publish', Resource: { Ref: 'ForbiddenTopic' } }],
+          },
+        },
+      },
+      OnCall: {
+        Type: 'AWS::SNS::Subscription',
+        Properties: { Protocol: 'email', TopicArn: { Ref: 'Topic' }, Endpoint: 'oncall@example.com' },
+      },
       Role: { Type: 'AWS::IAM::Role', Properties: { AssumeRolePolicyDocument: {} } },
       RolePolicy: policy('Role', [
         { Effect: 'Allow', Action: 's3:PutObject', Resource: { 'Fn::Join': ['', [getAtt('Bucket'), '/snapshots/*']] } },
@@ -208,6 +242,12 @@ export const fixtureTemplate = (): Template & {
         },
         { Effect: 'Allow', Action: 'sqs:SendMessage', Resource: getAtt('Queue') },
         { Effect: 'Allow', Action: 'kms:Sign', Resource: getAtt('SigningKey') },
+        {
+          Effect: 'Allow',
+          Action: 'sns:Publish',
+          Resource: [{ Ref: 'Topic' }, { Ref: 'ForeignKeyTopic' }, { Ref: 'ForbiddenTopic' }],
+        },
+        { Effect: 'Allow', Action: ['kms:GenerateDataKey', 'kms:Decrypt'], Resource: getAtt('TopicKey') },
         {
           Effect: 'Allow',
           Action: 'ssm:SendCommand',

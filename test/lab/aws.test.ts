@@ -23,6 +23,13 @@ import {
   PutObjectTaggingCommand,
   type S3Client,
 } from '@aws-sdk/client-s3';
+import {
+  ListTopicsCommand,
+  PublishCommand,
+  type PublishCommandInput,
+  type PublishCommandOutput,
+  SNSClient,
+} from '@aws-sdk/client-sns';
 import { getSignedUrl } from '@aws-sdk/s3-request-presigner';
 import {
   CancelCommandCommand,
@@ -1052,14 +1059,136 @@ describe('EventBridge', () => {
 
 type Resources = Record<string, { Type: string; Properties: Record<string, unknown> }>;
 
+describe('SNS', () => {
+  let own: SNSClient;
+  let sns: SNSClient;
+
+  beforeAll(() => {
+    own = new SNSClient(common(aws.endpoints.sns, aws.functionCredentials('Function')));
+    sns = new SNSClient(common(aws.endpoints.sns, aws.credentials));
+  });
+
+  afterAll(() => {
+    own.destroy();
+    sns.destroy();
+  });
+
+  const publish = (more: Partial<PublishCommandInput>, client = own): Promise<PublishCommandOutput> =>
+    client.send(new PublishCommand({ TopicArn: ref('Topic'), Message: 'the text', ...more }));
+  const last = () => aws.topics.byArn(ref('Topic')).messages.at(-1);
+
+  it('keeps what a role publishes that may use the topic and its key, as each address would read it', async () => {
+    const seen: (string | undefined)[] = [];
+    aws.topics.onMessage(({ subject }) => seen.push(subject));
+    const text = 'a + b & c = <d>\n100 % ü';
+    const { MessageId } = await publish({
+      Subject: "it's (a) *subject* ~ ü",
+      Message: JSON.stringify({ default: text, https: 'for a chat', lambda: { no: 'text' } }),
+      MessageStructure: 'json',
+    });
+    expect(MessageId).toMatch(/^[0-9a-f-]{36}$/);
+    expect(last()).toMatchObject({
+      messageId: MessageId,
+      topicArn: ref('Topic'),
+      texts: { default: text, https: 'for a chat' },
+      mails: [{ to: 'oncall@example.com', subject: "it's (a) *subject* ~ ü", text }],
+    });
+    expect(last()?.texts).not.toHaveProperty('lambda');
+    expect(seen).toEqual(["it's (a) *subject* ~ ü"]);
+  });
+
+  it('gives an e-mail its own text, and a subject when there is none', async () => {
+    await publish({ Message: '{"default":"for all","email":"for e-mail"}', MessageStructure: 'json' });
+    expect(last()?.mails).toEqual([
+      { to: 'oncall@example.com', subject: 'AWS Notification Message', text: 'for e-mail' },
+    ]);
+    await publish({ Message: '{"default":"for all"}' });
+    expect(last()?.texts).toEqual({ default: '{"default":"for all"}' });
+  });
+
+  it('has nobody to tell where nobody has subscribed', async () => {
+    await publish({ TopicArn: ref('PlainTopic'), Subject: 'x'.repeat(99) }, sns);
+    expect(aws.topics.byArn(ref('PlainTopic')).messages).toMatchObject([{ subject: 'x'.repeat(99), mails: [] }]);
+  });
+
+  const subject = 'Invalid parameter: Subject';
+  const structure = 'Invalid parameter: Message Structure - ';
+  it.each<[string, Partial<PublishCommandInput>, string]>([
+    ['a subject of 100 characters', { Subject: 'x'.repeat(100) }, subject],
+    ['an empty subject', { Subject: '' }, subject],
+    ['a subject of two lines', { Subject: 'one\ntwo' }, subject],
+    ['an empty message', { Message: '' }, 'Invalid parameter: Empty message'],
+    ['a message of more than 256 KiB', { Message: 'ü'.repeat(131_073) }, 'Invalid parameter: Message too long'],
+    ['another structure', { MessageStructure: 'xml' }, 'Invalid parameter: MessageStructure'],
+    ['no JSON', { MessageStructure: 'json' }, `${structure}JSON message body failed to parse`],
+    ['a list', { MessageStructure: 'json', Message: '[]' }, `${structure}JSON message body failed to parse`],
+    [
+      'JSON without a text for all',
+      { MessageStructure: 'json', Message: '{"default":1}' },
+      `${structure}No default entry in JSON message body`,
+    ],
+    ['what is no topic', { TopicArn: 'oncall' }, 'Invalid parameter: TopicArn'],
+    ['a phone number', { PhoneNumber: '+1' }, 'Invalid parameter: PhoneNumber: this stand-in knows '],
+  ])('refuses %s', async (_, more, message) => {
+    const before = last();
+    await expect(publish(more)).rejects.toMatchObject({
+      name: 'InvalidParameterException',
+      message: expect.stringContaining(message) as string,
+      $metadata: { httpStatusCode: 400 },
+    });
+    expect(last()).toBe(before);
+  });
+
+  it('refuses who may not publish, by the role, by the topic and by the key', async () => {
+    const refusal = { name: 'AuthorizationErrorException', $metadata: { httpStatusCode: 403 } };
+    await expect(publish({ TopicArn: ref('PlainTopic') })).rejects.toMatchObject({
+      ...refusal,
+      message: expect.stringContaining(`sns:Publish on resource: ${ref('PlainTopic')}`) as string,
+    });
+    await expect(publish({ TopicArn: ref('ForbiddenTopic') })).rejects.toMatchObject({
+      ...refusal,
+      message: expect.stringContaining('explicit deny') as string,
+    });
+    await expect(publish({ TopicArn: ref('ForeignKeyTopic') })).rejects.toMatchObject({
+      name: 'KMSAccessDeniedException',
+      message: expect.stringContaining('kms:GenerateDataKey') as string,
+    });
+    expect(aws.topics.byArn(ref('ForbiddenTopic')).messages).toEqual([]);
+    expect(aws.topics.byArn(ref('ForeignKeyTopic')).messages).toEqual([]);
+  });
+
+  it('encrypts with the key of the topic, and so refuses while that is disabled', async () => {
+    aws.keys.setEnabled(ref('TopicKey'), false);
+    try {
+      await expect(publish({})).rejects.toMatchObject({ name: 'KMSDisabledException' });
+    } finally {
+      aws.keys.setEnabled(ref('TopicKey'), true);
+    }
+    await expect(publish({})).resolves.toHaveProperty('MessageId');
+  });
+
+  it('fails for a topic that is not there, another operation and another signature', async () => {
+    await expect(publish({ TopicArn: `${ref('Topic')}x` }, sns)).rejects.toMatchObject({ name: 'NotFoundException' });
+    await expect(sns.send(new ListTopicsCommand({}))).rejects.toMatchObject({ name: 'InvalidAction' });
+    const forger = { ...aws.credentials, secretAccessKey: 'another' };
+    await expect(publish({}, new SNSClient(common(aws.endpoints.sns, forger)))).rejects.toMatchObject({
+      name: 'SignatureDoesNotMatch',
+    });
+    const stranger = { accessKeyId: 'AKIASTRANGER', secretAccessKey: 'another' };
+    await expect(publish({}, new SNSClient(common(aws.endpoints.sns, stranger)))).rejects.toMatchObject({
+      name: 'InvalidClientTokenId',
+    });
+  });
+});
+
 describe('template', () => {
   type Change = (resources: Resources) => void;
 
   it.each<[string, Change, string]>([
     [
       'an unknown resource type',
-      (resources) => (resources.Topic = { Type: 'AWS::SNS::Topic', Properties: {} }),
-      'does not know type AWS::SNS::Topic',
+      (resources) => (resources.Table = { Type: 'AWS::DynamoDB::Table', Properties: {} }),
+      'does not know type AWS::DynamoDB::Table',
     ],
     [
       'an unknown property',
@@ -1081,6 +1210,16 @@ describe('template', () => {
       (resources) =>
         Object.assign(resources.Queue?.Properties ?? {}, { QueueName: { 'Fn::GetAtt': ['Bucket', 'WebsiteURL'] } }),
       'Bucket.WebsiteURL',
+    ],
+    [
+      'a subscription that is no e-mail',
+      (resources) => Object.assign(resources.OnCall?.Properties ?? {}, { Protocol: 'sqs' }),
+      'expected "email"',
+    ],
+    [
+      'a subscription to nothing',
+      (resources) => Object.assign(resources.OnCall?.Properties ?? {}, { TopicArn: 'arn:aws:sns:us-east-1:1:gone' }),
+      'no topic arn:aws:sns:us-east-1:1:gone in the template',
     ],
     [
       'another runtime',
@@ -1105,7 +1244,7 @@ describe('template', () => {
     const outdir = folder();
     const app = new App({ outdir });
     const controlPlaneTags = { 'k8s.io/role/control-plane': '1' };
-    const [cluster] = readClusters([{ name: 'lab', controlPlaneTags, notify: 'nobody' }]);
+    const [cluster] = readClusters([{ name: 'lab', controlPlaneTags, notify: { emails: ['oncall@example.com'] } }]);
     if (cluster === undefined) throw new Error('no cluster in the table');
     new EtcdBackupStack(app, 'etcd-backup-lab', { cluster });
     app.synth();

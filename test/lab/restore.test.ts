@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 import { existsSync, lstatSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { s3Client } from '../../lab/aws/s3';
-import type { Execution } from '../../lab/aws/aws';
+import type { Execution, Mail } from '../../lab/aws/aws';
 import type { LabNode } from '../../lab/nodes/lab-node';
 import { loadData } from '../../lab/nodes/load';
 import {
@@ -78,6 +78,27 @@ function visited(execution: Execution): string[] {
   return execution.visits.map(({ name }) => name).filter((name) => !name.endsWith('?'));
 }
 
+/** What oncall@example.com was told of an execution that has ended: subjects, and all that was said of it. */
+async function told(execution: Execution): Promise<{ subjects: string[]; mails: readonly Mail[]; last: string }> {
+  const { executionArn } = execution;
+  for (const delivery of lab.aws.events.statusDeliveries) {
+    if (delivery.event.detail.executionArn !== executionArn) continue;
+    if (!delivery.delivered) throw delivery.error;
+    await expect(delivery.invocation.done).resolves.toMatchObject({ ok: true });
+  }
+  // As a person finds out which execution a mail is of.
+  const link = `https://us-east-1.console.aws.amazon.com/states/home?region=us-east-1#/v2/executions/details/${executionArn}`;
+  const mails = lab.aws.topics.all
+    .flatMap(({ messages }) => messages.flatMap((message) => message.mails))
+    .filter(({ text }) => text.split('\n').includes(`Execution: ${link}`));
+  for (const mail of mails) {
+    expect(mail.to).toBe('oncall@example.com');
+    expect(mail.text).toMatch(/^Runbook: \S*docs\/restore\.md#[a-z-]+$/m);
+    expect(mail.text).not.toMatch(/undefined|null|\[object|NaN/);
+  }
+  return { subjects: mails.map(({ subject }) => subject), mails, last: mails.at(-1)?.text ?? '' };
+}
+
 beforeAll(async () => {
   lab = await startLab({
     name: 'restore',
@@ -112,21 +133,32 @@ test('{} shows the plan, changes no byte on any node and makes no URL', async ()
     expect(JSON.stringify(plan).length).toBeLessThan(20_000);
     expect(visited(execution)).toEqual(['ChooseSnapshot', 'Inspect', 'PlanOnly']);
     expect(JSON.stringify(execution.visits)).not.toContain('X-Amz-');
+    const { subjects, last } = await told(execution);
+    expect(subjects).toEqual(['etcd of lab: Restore planned']);
+    expect(last).toMatch(/^Nothing was changed\. The plan .*\d{8}T\d{6}Z/);
+    expect(last).toContain('- To do it, start with: {');
   }
   expect(fingerprint(...directories)).toBe(before);
   expect(nodes().map((node) => readdirSync(node.path('/var/lib/etcd')))).toEqual(names);
 });
 
 test('what a planner may start refuses to restore', async () => {
-  const { status, cause } = await lab.aws.startExecution(output(lab, 'PlanMachineArn'), { confirm: 'lab' }).result;
+  const execution = lab.aws.startExecution(output(lab, 'PlanMachineArn'), { confirm: 'lab' });
+  const { status, cause } = await execution.result;
   expect([status, cause]).toEqual(['FAILED', expect.stringMatching(/confirm/)]);
+  const { subjects, last } = await told(execution);
+  expect(subjects).toEqual(['etcd of lab: No plan could be made']);
+  expect(last).toMatch(/^Cause: .*confirm/m);
 });
 
 test('every problem of an input is said at once, with an example of what is accepted', async () => {
-  const { status, error, cause } = await startRestore(lab, { confirm: 'other', snapshot: 'yesterday', forse: true })
-    .result;
+  const execution = startRestore(lab, { confirm: 'other', snapshot: 'yesterday', forse: true });
+  const { status, error, cause } = await execution.result;
   expect([status, error]).toEqual(['FAILED', 'RestoreRequestError']);
   for (const word of ['confirm', 'snapshot', 'forse', 'newest before']) expect(cause).toContain(word);
+  const { subjects, last } = await told(execution);
+  expect(subjects).toEqual(['etcd of lab: Restore started', 'etcd of lab: Restore refused']);
+  for (const word of ['Nothing was changed.', 'forse', 'newest before']) expect(last).toContain(word);
 });
 
 test('all data gone: every key of the backup is back and nothing else, whatever lies over it in the bucket', async () => {
@@ -152,6 +184,13 @@ test('all data gone: every key of the backup is back and nothing else, whatever 
   ]) {
     await s3.send(new DeleteObjectCommand({ Bucket: bucket(), ...version, BypassGovernanceRetention: true }));
   }
+  const { subjects, mails, last } = await told(execution);
+  expect(subjects).toEqual(['etcd of lab: Restore started', 'etcd of lab: Restored']);
+  expect(mails[0]?.text).toContain('Asked for, as the input says, by: the test');
+  expect(mails[0]?.text).toContain('Reason, as the input says: all data gone');
+  const names = nodes().map(({ name, instanceId }) => `${name} (${instanceId})`);
+  expect(last).toContain(`runs on the data of backup ${proven.backupId}, on ${names.join(', ')}.`);
+  expect(last).toMatch(/^No API server answered for \d+ s; the restore took \d+ (s|min) in all\.$/m);
 });
 
 test('quorum lost, from the survivor: what was written after the backup is there as well', async () => {
@@ -188,6 +227,10 @@ test('a node that cannot swap: every node is put back as it was, and evidence is
   const { status, error, cause } = await execution.result;
   expect([status, error]).toEqual(['FAILED', expect.any(String)]);
   expect(cause).toContain(second.name);
+  const { subjects, last } = await told(execution);
+  expect(subjects).toEqual(['etcd of lab: Restore started', 'etcd of lab: Restore failed']);
+  expect(last).toContain(`Error: ${String(error)}\n`);
+  expect(last).toMatch(new RegExp(`^Cause: .*${second.name}`, 'm'));
   expect(visited(execution).slice(-5)).toEqual([
     'RollBack',
     'CheckRolledBack',
@@ -204,13 +247,17 @@ test('an execution that is stopped from outside is noticed, and its undo can be 
   const { restoreId } = (await execution.entered('StartEtcd')).input as { restoreId: string };
   await lab.aws.stopExecution(execution.executionArn);
   expect((await execution.result).status).toBe('ABORTED');
-  for (const delivery of lab.aws.events.statusDeliveries) {
-    if (delivery.delivered) await delivery.invocation.done;
-  }
+  const stopped = await told(execution);
+  expect(stopped.subjects).toEqual(['etcd of lab: Restore started', 'etcd of lab: RESTORE STOPPED: act now']);
+  expect(stopped.last).toContain(`Start the restore machine with {"rollback":"${restoreId}"}`);
   expect(lab.aws.metrics.map(({ name }) => name)).toContain('RestoresInterrupted');
   const second = startRestore(lab, { rollback: restoreId });
   const { status, cause } = await second.result;
   expect([status, cause]).toEqual(['SUCCEEDED', undefined]);
   expect(visited(second)).toContain('RollBack');
+  const { subjects, mails } = await told(second);
+  expect(subjects).toEqual(['etcd of lab: Rollback started', 'etcd of lab: Rolled back']);
+  expect(mails[0]?.text).toContain(`The undo of restore ${restoreId} of etcd of lab has started.`);
+  expect(mails[0]?.text).not.toContain('before every node has proven the snapshot');
   await expectOldState(before);
 });
