@@ -1,7 +1,9 @@
 import { Duration, Size, Stack } from 'aws-cdk-lib';
 import { Construct } from 'constructs';
+import { type OfficialTools, officialTools } from '../lambda/shared/official-tools';
 import { type Cluster, longestDays } from './config';
-import { BACKUP_ID_PARAMETER, CLUSTER_NAME_PARAMETER, grantRunDocuments, TOOL_PARAMETERS } from './run-document';
+import { HEADERS_PARAMETER, objectUrlPattern } from './presigned';
+import { BACKUP_ID_PARAMETER, CLUSTER_NAME_PARAMETER, grantRunDocuments, toolParameters } from './run-document';
 import { ScriptDocument, type ScriptParameter } from './script-document';
 import { ServiceFunction } from './service-function';
 import type { Store } from './store';
@@ -25,11 +27,14 @@ const RESTORE_ID_OR_NONE: ScriptParameter = {
   default: '',
 };
 
-const HEADERS: ScriptParameter = {
-  description: 'Signed headers that the PUT must send: name: value, joined by |',
-  allowedPattern: '^[A-Za-z0-9:;,=/+._| *()-]+$',
-  maxChars: 6000,
-};
+/** Of what of the bucket's `tools/` a backup may give to nodes, as lambda/backup/tool-parameters.ts chooses it. */
+function trustedHashes({ acknowledgedTools }: Cluster): string[] {
+  const official = Object.values(officialTools)
+    .flatMap((byArch: OfficialTools[string]) => Object.values(byArch))
+    .flatMap(({ etcdctl, etcdutl }) => [etcdctl, etcdutl])
+    .filter((sha256) => sha256 !== undefined);
+  return [...new Set([...official, ...acknowledgedTools])].sort();
+}
 
 /** The backup function, the documents that it may run on this cluster's control-plane nodes, and its rights. */
 export class Backup extends Construct {
@@ -59,7 +64,8 @@ export class Backup extends Construct {
           maxChars: 2,
           default: '0',
         },
-        ...TOOL_PARAMETERS,
+        // The document itself has them: what the function's role calls trusted is not to run as root.
+        ...toolParameters(this, store.bucket, trustedHashes(cluster)),
         DiskLimitPercent: {
           description: 'Refuse when the snapshot would fill the disk beyond this percentage',
           allowedPattern: '^[0-9]+$',
@@ -79,12 +85,13 @@ export class Backup extends Construct {
         RestoreId: RESTORE_ID_OR_NONE,
         Url: {
           description: 'Presigned PUT, bound to length, checksum, key, tag and metadata of the announced snapshot',
-          allowedPattern: '^https?://[A-Za-z0-9.:/?&=%~_+-]+$',
+          allowedPattern: `^${objectUrlPattern(this, store.bucket, 'snapshots')}$`,
           maxChars: 8000,
         },
-        Headers: HEADERS,
+        Headers: HEADERS_PARAMETER,
       },
     });
+    const toolUpload = `(etcd|etcdctl|etcdutl)=[0-9a-f]{64}=${objectUrlPattern(this, store.bucket, 'tools')}`;
     this.toolsDocument = new ScriptDocument(this, 'Tools', {
       ...scriptDir,
       script: 'tools',
@@ -94,10 +101,10 @@ export class Backup extends Construct {
         BackupId: BACKUP_ID_PARAMETER,
         Uploads: {
           description: 'Presigned PUTs of tools: name=sha256=url, separated by spaces',
-          allowedPattern: '^[A-Za-z0-9.:/?&=%~_ +-]+$',
+          allowedPattern: `^${toolUpload}( ${toolUpload})*$`,
           maxChars: 12000,
         },
-        Headers: HEADERS,
+        Headers: HEADERS_PARAMETER,
       },
     });
 

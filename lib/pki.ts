@@ -5,6 +5,7 @@ import type { Queue } from 'aws-cdk-lib/aws-sqs';
 import { Construct } from 'constructs';
 import type { Cluster } from './config';
 import { FunctionSchedule } from './function-schedule';
+import { objectUrlPattern, OPTIONAL_HEADERS_PARAMETER } from './presigned';
 import { BACKUP_ID_PARAMETER, grantRunDocuments } from './run-document';
 import { ScriptDocument } from './script-document';
 import { ServiceFunction } from './service-function';
@@ -64,15 +65,13 @@ export class Pki extends Construct {
         },
         Url: {
           description: 'Presigned PUT, bound to length, checksum, key and metadata of the bundle; empty to announce it',
-          allowedPattern: '^(https?://[A-Za-z0-9.:/?&=%~_+-]+)?$',
+          allowedPattern: `^(${objectUrlPattern(this, store.bucket, 'pki')})?$`,
           maxChars: 8000,
           default: '',
         },
         Headers: {
+          ...OPTIONAL_HEADERS_PARAMETER,
           description: 'Signed headers that the PUT must send: name: value, joined by |; empty to announce the bundle',
-          allowedPattern: '^[A-Za-z0-9:;,=/+._| *()-]*$',
-          maxChars: 6000,
-          default: '',
         },
       },
     });

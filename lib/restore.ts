@@ -7,7 +7,8 @@ import { Queue, QueueEncryption } from 'aws-cdk-lib/aws-sqs';
 import { Construct } from 'constructs';
 import type { Backup } from './backup';
 import type { Cluster } from './config';
-import { BACKUP_ID_PARAMETER, grantRunDocuments, TOOL_PARAMETERS } from './run-document';
+import { objectUrlPattern } from './presigned';
+import { BACKUP_ID_PARAMETER, grantRunDocuments, toolParameters } from './run-document';
 import { ScriptDocument, type ScriptParameter } from './script-document';
 import { ServiceFunction } from './service-function';
 import type { Store } from './store';
@@ -72,6 +73,7 @@ export class Restore extends Construct {
         parameters: { RestoreId: RESTORE_ID, ...parameters },
       });
 
+    const tools = toolParameters(this, store.bucket);
     this.preflightDocument = document(
       'Preflight',
       'Makes a key for this restore, then downloads the snapshot and restores it beside the data, while all runs',
@@ -81,7 +83,7 @@ export class Restore extends Construct {
         Step: oneOf('key: make it; stage: all else. With key every other parameter is empty', ['key', 'stage']),
         SnapshotUrl: {
           description: 'Presigned GET of one version of the snapshot, but for its signature, which is its last part',
-          allowedPattern: '^(https?://[A-Za-z0-9.:/?&=%~_+-]+)?$',
+          allowedPattern: `^(${objectUrlPattern(this, store.bucket, 'snapshots')})?$`,
           // With the token of a role's session about half of that. This script is the longest, so its parameters have less room than others.
           maxChars: 3000,
         },
@@ -100,8 +102,8 @@ export class Restore extends Construct {
         InitialCluster: optional('name=peerUrl of all members, joined by ,', 'A-Za-z0-9.:/=,_%\\[\\]-', 1500),
         Token: optional('--initial-cluster-token', 'A-Za-z0-9._-', 128),
         // Both as lambda/restore/preflight.ts has them.
-        ToolPins: { ...TOOL_PARAMETERS.ToolPins, maxChars: 1500 },
-        ToolUrls: { ...TOOL_PARAMETERS.ToolUrls, maxChars: 4600 },
+        ToolPins: { ...tools.ToolPins, maxChars: 1500 },
+        ToolUrls: { ...tools.ToolUrls, maxChars: 4600 },
         EtcdVersion: optional('Version of the tools when etcd is dead', 'A-Za-z0-9.+_-', 64),
         DiskLimitPercent: optional('Refuse when the disk would be filled beyond this percentage', '0-9', 2),
         AllowQuota: {

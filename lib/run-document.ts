@@ -1,7 +1,10 @@
 import { Stack } from 'aws-cdk-lib';
 import { PolicyStatement, type Role } from 'aws-cdk-lib/aws-iam';
+import type { Construct } from 'constructs';
 import type { Cluster } from './config';
-import type { ScriptDocument } from './script-document';
+import { objectUrlPattern } from './presigned';
+import type { ScriptDocument, ScriptParameter } from './script-document';
+import type { StoreBucket } from './store';
 import { acknowledgeWildcard } from './wildcard';
 
 /** Allows a role to find a cluster's control-plane nodes, to run these documents there, and no other, and to see what came of it. */
@@ -60,19 +63,27 @@ export const CLUSTER_NAME_PARAMETER = {
   maxChars: 32,
 };
 
-/** Which tools may run, and where those are that a node's image lacks. */
-export const TOOL_PARAMETERS = {
-  ToolPins: {
-    description: 'Known tools: version/arch/name=sha256, separated by spaces',
-    allowedPattern: '^[A-Za-z0-9.=/ _+-]*$',
-    // Some 40 tools. What a call may pass counts towards the size of the document.
-    maxChars: 4000,
-    default: '',
-  },
-  ToolUrls: {
-    description: 'Where to get tools that the image lacks: version/arch/name=sha256=url, separated by spaces',
-    allowedPattern: '^[A-Za-z0-9.:/?&=%~_ +-]*$',
-    maxChars: 12000,
-    default: '',
-  },
-};
+/**
+ * Which tools may run, and where in the bucket those are that a node's image lacks.
+ *
+ * @param trusted SHA-256 of all that a node may be given; any when left out
+ */
+export function toolParameters(scope: Construct, bucket: StoreBucket, trusted?: readonly string[]) {
+  const sha256 = trusted === undefined ? '[0-9a-f]{64}' : `(${trusted.join('|')})`;
+  const tool = `[A-Za-z0-9.+-]+/[a-z0-9]+/[a-z]+=${sha256}=${objectUrlPattern(scope, bucket, 'tools')}`;
+  return {
+    ToolPins: {
+      description: 'Known tools: version/arch/name=sha256, separated by spaces',
+      allowedPattern: '^[A-Za-z0-9.=/ _+-]*$',
+      // Some 40 tools. What a call may pass counts towards the size of the document.
+      maxChars: 4000,
+      default: '',
+    },
+    ToolUrls: {
+      description: 'Where to get tools that the image lacks: version/arch/name=sha256=url, separated by spaces',
+      allowedPattern: trusted?.length === 0 ? '^$' : `^(${tool}( |$))*$`,
+      maxChars: 12000,
+      default: '',
+    },
+  } satisfies Record<string, ScriptParameter>;
+}

@@ -226,8 +226,12 @@ function checkPattern(name: string, { allowedPattern, default: defaultValue, max
   }
 }
 
+// What is known only when the stack is deployed is the name of the bucket, of the region or of AWS's domain: the first can be the longest.
+const TOKEN = /\$\{Token\[[^\]]*\]\}/g;
+const LONGEST_NAME = '-'.repeat(63);
+
 function checkDocumentSize(content: object, props: ScriptDocumentProps): void {
-  const document = Buffer.byteLength(JSON.stringify(content));
+  const document = Buffer.byteLength(JSON.stringify(content).replace(TOKEN, LONGEST_NAME));
   const parameters = Object.entries(props.parameters).reduce(
     (sum, [name, { maxChars }]) => sum + name.length + maxChars,
     0,

@@ -286,7 +286,7 @@ main() {
   ANNOUNCED=$PARAMETER
   parameter Url '^(https?://[]A-Za-z0-9.:/?&=%~_+[-]+)?$'
   url=$PARAMETER
-  parameter Headers '^[]A-Za-z0-9:;,=/+._| *()[-]*$'
+  parameter Headers "^($PUT_HEADERS)?\$"
   headers=$PARAMETER
   [[ -n $url ]] && [[ -n $headers && -n $ANNOUNCED ]] || [[ -z $url$headers$ANNOUNCED ]] ||
     refuse "$EXIT_BAD_PARAMETER" bad-parameter "parameters Sha256, Url and Headers: got only some of the three, expected all of them, to store a bundle, or none, to announce one; nothing was run"

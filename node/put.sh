@@ -7,6 +7,10 @@
 # Under 100 KB/s for a minute is a dead connection, not a slow one. All attempts together end before the document's 900 s do.
 readonly SLOW_BYTES_PER_SECOND=102400 SLOW_SECONDS=60 UPLOAD_SECONDS=840 ATTEMPTS=3
 
+# What the presigner signs. Not host: S3 takes the bucket from it, whatever the URL says.
+readonly PUT_HEADER='(if-none-match|x-amz-[a-z0-9-]+): [A-Za-z0-9:;,=/+._ *()-]+'
+readonly PUT_HEADERS="$PUT_HEADER([|]$PUT_HEADER)*"
+
 # begin_puts: the time of this script's puts begins.
 begin_puts() {
   now_ms

@@ -36,7 +36,7 @@ main() {
   BACKUP_ID=$PARAMETER
   parameter Uploads '^[]A-Za-z0-9.:/?&=%~_ +[-]+$'
   read -r -a uploads <<<"$PARAMETER"
-  parameter Headers '^[]A-Za-z0-9:;,=/+._| *()[-]+$'
+  parameter Headers "^$PUT_HEADERS\$"
   HEADERS=$PARAMETER
   for entry in "${uploads[@]}"; do
     [[ $entry =~ ^(etcd|etcdctl|etcdutl)=[0-9a-f]{64}=https?:// ]] ||

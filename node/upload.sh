@@ -24,7 +24,7 @@ main() {
   BACKUP_ID=$PARAMETER
   parameter Url '^https?://[]A-Za-z0-9.:/?&=%~_+[-]+$'
   url=$PARAMETER
-  parameter Headers '^[]A-Za-z0-9:;,=/+._| *()[-]+$'
+  parameter Headers "^$PUT_HEADERS\$"
   headers=$PARAMETER
   parameter RestoreId '^([0-9]{8}T[0-9]{6}Z)?$'
   ALLOWED_RESTORE=$PARAMETER

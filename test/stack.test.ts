@@ -36,7 +36,7 @@ interface DocumentContent {
 }
 
 const documents = resourcesOfType(template, 'AWS::SSM::Document').map(
-  ([id, { Properties }]) => [id, Properties['Content'] as DocumentContent] as const,
+  ([id, { Properties }]) => [id, deployed(template, Properties['Content']) as DocumentContent] as const,
 );
 
 /** Of all roles, and of the policies that are there to be attached to people's. */

@@ -96,6 +96,7 @@ async function run(deps: DrillDeps, request: Request, startedAt: Date): Promise<
     ...verdict,
     etcdVersion: receipt.announced.etcdVersion,
     tools: 'reason' in plan ? {} : Object.fromEntries(plan.tools.map(({ name, sha256 }) => [name, sha256])),
+    trust: 'reason' in plan ? {} : Object.fromEntries(plan.tools.map(({ name, trust }) => [name, trust])),
     startedAt: startedAt.toISOString(),
     finishedAt: deps.now().toISOString(),
   });

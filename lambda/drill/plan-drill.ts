@@ -2,15 +2,18 @@ import { neededDisk } from '../drill-run/needed-disk';
 import { DISK_BYTES, type Order } from '../drill-run/order';
 import type { OfficialTools } from '../shared/official-tools';
 import type { Receipt } from '../shared/receipt';
-import { chooseTools, type DrillTool } from './choose-tools';
+import { chooseTools, type ChosenTool, type DrillTool } from './choose-tools';
 
 /** Why a backup cannot be drilled: a word of docs/drill.md, and what to do. */
 export interface NotPossible {
-  readonly reason: 'other-architecture' | 'tools-missing' | 'too-large' | 'authentication-on';
+  readonly reason: 'other-architecture' | 'tools-missing' | 'tools-unknown' | 'too-large' | 'authentication-on';
   readonly sentence: string;
 }
 
-export type DrillPlan = { readonly tools: readonly DrillTool[]; readonly keysPerPage: number } | NotPossible;
+// Somebody who owns a node could have stored any number.
+const SHOWN = 6;
+
+export type DrillPlan = { readonly tools: readonly ChosenTool[]; readonly keysPerPage: number } | NotPossible;
 
 /** Whether and with what this backup can be drilled. */
 export function planDrill(
@@ -36,11 +39,24 @@ export function planDrill(
       sentence: `backup ${backupId}: got one with etcd's authentication on, expected it off, as Kubernetes has it: a drill knows no user's password; restore it by hand as docs/restore.md says`,
     };
   }
-  const choice = chooseTools(stored, announced.etcdVersion, config.officialTools, config.acknowledgedTools);
+  const choice = chooseTools(stored, announced, config.officialTools, config.acknowledgedTools);
   if ('missing' in choice) {
+    const { missing, unknown } = choice;
+    const absent = missing.filter((name) => unknown.every((tool) => tool.name !== name));
+    if (absent.length === 0) {
+      return {
+        reason: 'tools-unknown',
+        sentence: `binaries of etcd ${announced.etcdVersion} (${config.arch}) in the bucket's tools/: got ${unknown
+          .slice(-SHOWN)
+          .map(({ name, sha256 }) => `${name} with SHA-256 ${sha256}`)
+          .join(
+            ', ',
+          )}, expected for each name one of the official release, one that is acknowledged, or the one that the image of the backup's node had and no other before it: they get the whole backup into their hands; see where the images come from, then run 'npm run tools -- add ${announced.etcdVersion}', or acknowledge their hashes (acknowledgedTools) and deploy`,
+      };
+    }
     return {
       reason: 'tools-missing',
-      sentence: `binaries of etcd ${announced.etcdVersion} (${config.arch}): got no ${choice.missing.join(' and no ')} in the bucket's tools/, expected those that the nodes run; look why the backup did not store them (finding tools-not-kept), or run 'npm run tools -- add ${announced.etcdVersion}'`,
+      sentence: `binaries of etcd ${announced.etcdVersion} (${config.arch}): got no ${absent.join(' and no ')} in the bucket's tools/, expected those that the nodes run; look why the backup did not store them (finding tools-not-kept), or run 'npm run tools -- add ${announced.etcdVersion}'`,
     };
   }
   const needed = neededDisk(

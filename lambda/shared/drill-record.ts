@@ -9,6 +9,10 @@ const words = z.string('text');
 const count = wholeNumber(0);
 const seconds = z.number('a number of seconds').check(z.gte(0, 'a number of seconds from 0 on'));
 const time = text(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/, 'a time in UTC with milliseconds');
+/** Why a binary may run where it has a backup in its hands: docs/drill.md. */
+export type ToolTrust = 'official' | 'acknowledged' | 'image';
+
+const trust = z.enum(['official', 'acknowledged', 'image'], "'official', 'acknowledged' or 'image'");
 const object = <Shape extends z.core.$ZodShape>(shape: Shape) => z.object(shape, 'an object');
 
 const recordSchema = object({
@@ -27,6 +31,8 @@ const recordSchema = object({
   etcdVersion: words,
   /** SHA-256 of each binary by its name (etcd, etcdctl, etcdutl): those that were to be run. */
   tools: z.record(words, sha256, 'an object'),
+  /** By the same names, why each may be run. Absent in records of older versions. */
+  trust: z.optional(z.record(words, trust, 'an object')),
   /** Of those phases that ended; `total` is the whole of drill-run. Empty when it did not run. */
   seconds: object({
     download: z.optional(seconds),

@@ -139,6 +139,8 @@ const receiptSchema = object({
     revision: z.nullable(count),
     totalKey: z.nullable(count),
     totalSizeBytes: z.nullable(count),
+    /** What of etcd, etcdctl and etcdutl was in the member's image. Absent in receipts of older versions. */
+    imageTools: z.optional(list(object({ name: words, sha256, bytes: count }))),
   }),
   findings: list(object({ finding: text(/^[a-z0-9-]{1,64}$/, 'a word in kebab-case'), sentence: words })),
   seconds: object({

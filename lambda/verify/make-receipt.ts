@@ -137,6 +137,9 @@ function fullReceipt(input: ReceiptInput): Receipt {
       revision: announcement.revision,
       totalKey: announcement.totalKey,
       totalSizeBytes: announcement.totalSizeBytes,
+      ...(announcement.imageTools === undefined
+        ? {}
+        : { imageTools: announcement.imageTools.map(({ name, sha256, bytes }) => ({ name, sha256, bytes })) }),
     },
     findings: input.findings.map(({ finding, sentence }) => ({ finding, sentence })),
     seconds,

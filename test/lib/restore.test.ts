@@ -167,7 +167,7 @@ describe('the restore function', () => {
 
 describe('the documents of a restore', () => {
   const content = (name: string) =>
-    template.Resources[idOf('AWS::SSM::Document', name)]?.Properties['Content'] as {
+    deployed(template, template.Resources[idOf('AWS::SSM::Document', name)]?.Properties['Content']) as {
       parameters: Record<string, { allowedPattern: string; maxChars: number; default?: string }>;
       mainSteps: { inputs: { timeoutSeconds: string } }[];
     };
@@ -227,8 +227,8 @@ describe('the documents of a restore', () => {
     [
       'RestorePreflight',
       'SnapshotUrl',
-      ['', 'https://b.s3.amazonaws.com/a?X-Amz-Signature='],
-      ['ftp://a', 'https://a b'],
+      ['', 'https://bucket.s3.eu-central-1.amazonaws.com/snapshots/a?versionId=b&X-Amz-Signature='],
+      ['ftp://a', 'https://a b', 'https://b.s3.amazonaws.com/snapshots/a?X-Amz-Signature='],
     ],
     ['RestorePreflight', 'InitialCluster', ['cp1=https://10.0.0.1:2380,cp2=https://[fd00::2]:2380'], ['a b', 'a;b']],
     ['RestorePreflight', 'AllowQuota', ['', 'yes', 'no'], ['maybe']],

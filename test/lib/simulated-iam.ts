@@ -59,11 +59,15 @@ export function deployed(template: CfnTemplate, value: unknown): unknown {
     return arn;
   }
   if (intrinsic === 'Fn::Join') {
-    const [separator, parts] = argument as [string, unknown[]];
-    return parts.map((part) => String(deployed(template, part))).join(separator);
+    const [separator, parts] = argument as [string, unknown];
+    return (deployed(template, parts) as unknown[]).map(String).join(separator);
+  }
+  if (intrinsic === 'Fn::Split') {
+    const [separator, text] = argument as [string, unknown];
+    return String(deployed(template, text)).split(separator);
   }
   if (intrinsic?.startsWith('Fn::') === true) {
-    throw new Error(`intrinsic: got ${intrinsic}, expected Ref, Fn::GetAtt or Fn::Join`);
+    throw new Error(`intrinsic: got ${intrinsic}, expected Ref, Fn::GetAtt, Fn::Join or Fn::Split`);
   }
   return Object.fromEntries(entries.map(([key, item]) => [key, deployed(template, item)]));
 }

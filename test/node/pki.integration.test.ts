@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { createHash } from 'node:crypto';
+import { createHash, X509Certificate } from 'node:crypto';
 import {
   chmodSync,
   chownSync,
@@ -302,9 +302,17 @@ describe('a bundle', () => {
   test.each([
     ['Sha256', { Sha256: 'a'.repeat(64) }],
     ['Url', { Url: 'http://127.0.0.1:1/' }],
-    ['Headers', { Headers: 'a: b' }],
+    ['Headers', { Headers: 'if-none-match: *' }],
   ])('is neither announced nor stored with %s alone', async (_name, parameters) => {
     expect(await run(parameters)).toMatchObject({ code: 11, result: { error: 'bad-parameter' } });
+  });
+});
+
+test('a header that would have another host take the bundle is refused', async () => {
+  const parameters = { ...toSink('a'.repeat(64)), Headers: 'if-none-match: *|host: elsewhere.example' };
+  expect(await run(parameters)).toMatchObject({
+    code: 11,
+    result: { error: 'bad-parameter', message: expect.stringContaining('parameter Headers is') as string },
   });
 });
 
@@ -352,5 +360,250 @@ describe('a run that is killed', () => {
   test('by a signal that can be caught leaves nothing', async () => {
     await killedAt('curl', 'SIGTERM');
     expect(existsSync(node.path(STAGING))).toBe(false);
+  });
+});
+
+describe('a control plane that is gone is rebuilt with the commands of docs/restore.md', () => {
+  const page = readFileSync(join(__dirname, '..', '..', 'docs', 'restore.md'), 'utf8');
+  const [, after = ''] = page.split('\n## Rebuilding from nothing with the PKI bundle\n');
+  const [section = ''] = after.split('\n## ');
+  const commands = [...section.matchAll(/^ *```bash\n(.*?)^ *```$/gms)].map(([, text = '']) => text);
+  const SBIN = '/opt/lab/sbin';
+  const WORK = '/root/rebuild';
+  const BUCKET = 'etcd-backup-lab';
+  const ELSEWHERE = ['etc/audit-policy.yaml', 'opt/secrets/enc.yaml'];
+  const FOLDERS = ['etc/kubernetes', 'var/lib/kubelet/pki', 'srv/sni'];
+  const FILES = [...ELSEWHERE, 'srv/certificates', 'var/lib/kubelet/config.yaml', 'var/lib/kubelet/kubeadm-flags.env'];
+  const files: Record<string, string> = {};
+  let identity: Record<'clusterCaSha256' | 'etcdCaSha256' | 'saPubSha256' | 'encryptionConfigSha256', string>;
+  let bundle: Buffer;
+
+  beforeAll(async () => {
+    // What kubeadm makes beside what the lab needs.
+    const frontProxy = `openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=front-proxy-ca -days 9 -keyout ${PKI}/front-proxy-ca.key -out ${PKI}/front-proxy-ca.crt`;
+    expect((await node.exec(['bash', '-c', frontProxy])).code).toBe(0);
+    // From here on what becomes of the node's files is nobody's business but ours.
+    expect((await node.exec(['systemctl', 'stop', 'kubelet'])).code).toBe(0);
+    bundle = await made(TEXT);
+    const certificate = (name: string) => sha256(new X509Certificate(readFileSync(node.path(name))).raw);
+    identity = {
+      clusterCaSha256: certificate(`${PKI}/ca.crt`),
+      etcdCaSha256: certificate(`${PKI}/etcd/ca.crt`),
+      saPubSha256: sha256(readFileSync(node.path(`${PKI}/sa.pub`))),
+      encryptionConfigSha256: sha256(readFileSync(node.path('/opt/secrets/enc.yaml'))),
+    };
+    for (const folder of FOLDERS) {
+      Object.assign(files, describeTree(node.path('/'), folder));
+    }
+    for (const name of FILES) {
+      files[name] = describeFile(node.path(`/${name}`));
+    }
+    // S3 and kubeadm are not here: of the one there is what was stored, of the other where it leaves manifests.
+    write(
+      `${SBIN}/aws`,
+      `#!/bin/bash
+printf '%s\\n' "$*" >>/tmp/said
+case $1/$2 in
+  s3api/list-object-versions) printf 'pki/${BUNDLE_ID}.tar.zst\\tv1\\t1\\t2026-11-21T03:20:09+00:00\\n' ;;
+  s3api/get-object) cat /tmp/stored >"\${!#}" ;;
+  *) exit 252 ;;
+esac
+`,
+      { mode: 0o755 },
+    );
+    write(
+      `${SBIN}/kubeadm`,
+      `#!/bin/bash
+printf 'kubeadm %s\\n' "$*" >>/tmp/said
+[[ $* != 'init phase '@(control-plane|etcd)* ]] || { mkdir -p /etc/kubernetes/manifests && : >"/etc/kubernetes/manifests/$3.yaml"; }
+`,
+      { mode: 0o755 },
+    );
+  });
+
+  afterAll(() => {
+    for (const name of ['aws', 'kubeadm']) {
+      rmSync(node.path(`${SBIN}/${name}`));
+    }
+  });
+
+  beforeEach(() => {
+    for (const name of ['/tmp/said', '/tmp/stored', WORK]) {
+      rmSync(node.path(name), { recursive: true, force: true });
+    }
+    write('/tmp/stored', '');
+    writeFileSync(node.path('/tmp/stored'), bundle);
+  });
+
+  /** The bundle as the script stores it. */
+  async function made(text: string): Promise<Buffer> {
+    const { result } = await run({}, text);
+    received = [];
+    expect(await run(toSink(result.sha256), text)).toMatchObject({ code: 0 });
+    return received[0]?.body ?? Buffer.alloc(0);
+  }
+
+  const said = () => readFileSync(node.path('/tmp/said'), 'utf8').trimEnd().split('\n');
+
+  /** Runs these commands as somebody pastes them into one shell, each only when the one before succeeded. Returns what they wrote to stdout. */
+  async function paste(...texts: readonly string[]): Promise<string> {
+    const values: Readonly<Record<string, string>> = {
+      bucket: BUCKET,
+      id: BUNDLE_ID,
+      version: 'v1',
+      sha256: sha256(bundle),
+      'file of --encryption-provider-config': 'opt/secrets/enc.yaml',
+      'files that lie elsewhere, as tar -t names them': ELSEWHERE.join(' '),
+    };
+    const script = texts.join('').replace(/<([^<>]+)>/g, (whole, name: string) => values[name] ?? whole);
+    expect(script.replace(/ # .*$/gm, '')).not.toMatch(/<[^(]/);
+    const { code, stdout, stderr } = await node.exec(['bash', '-e', '-o', 'pipefail', '-c', script], {
+      timeoutMs: 120_000,
+    });
+    expect({ code, stderr }).toMatchObject({ code: 0 });
+    return stdout;
+  }
+
+  const [download = '', compare = '', same = '', other = ''] = commands;
+
+  const withReceipt = (text: string) => `printf '%s' '${JSON.stringify({ identity })}' >receipt.json\n${text}`;
+
+  /** As the machine is that nobody has set up yet. */
+  function blank(): void {
+    for (const name of [...FOLDERS, ...FILES, 'opt/secrets']) {
+      rmSync(node.path(`/${name}`), { recursive: true, force: true });
+    }
+  }
+
+  const restored = () =>
+    Object.fromEntries(
+      Object.keys(files).flatMap((name) => {
+        try {
+          return [[name, describeFile(node.path(`/${name}`))]];
+        } catch {
+          return [];
+        }
+      }),
+    );
+
+  test('there are four parts: to get it, to hold it against the receipt, and to put it into place on the same or another machine', () => {
+    expect(commands).toHaveLength(4);
+  });
+
+  test('it is got by its version, held against the hash of its metadata, and unpacked beside the machine', async () => {
+    const out = await paste(download);
+    expect(said()).toEqual([
+      `s3api list-object-versions --bucket ${BUCKET} --prefix pki/ --query Versions[].[Key,VersionId,Size,LastModified] --output text`,
+      `s3api get-object --bucket ${BUCKET} --key pki/${BUNDLE_ID}.tar.zst --version-id v1 --checksum-mode ENABLED bundle.tar.zst`,
+    ]);
+    expect(out).toContain('bundle.tar.zst: OK');
+    const look = describeTree(node.path(`${WORK}/look`));
+    const { [`${PKI.slice(1)}/large.bin`]: large, ...expected } = files;
+    expect(large).toBeDefined();
+    expect(look).toMatchObject(expected);
+    expect(lstatSync(node.path(WORK)).mode & 0o077).toBe(0);
+    expect(lstatSync(node.path(`${WORK}/bundle.tar`)).mode & 0o077).toBe(0);
+  });
+
+  test('other bytes than the metadata say are not unpacked', async () => {
+    // With a frame at its end that zstd skips: unpacked it would be the same.
+    writeFileSync(node.path('/tmp/stored'), Buffer.concat([bundle, Buffer.from('502a4d1800000000', 'hex')]));
+    await expect(paste(download)).rejects.toThrow();
+    expect(existsSync(node.path(`${WORK}/look`))).toBe(false);
+  });
+
+  test('one that was packed with gzip is got as the comment says', async () => {
+    const packed = bundle;
+    bundle = await made(TEXT.replace('type -P zstd', 'type -P no-such-zstd'));
+    writeFileSync(node.path('/tmp/stored'), bundle);
+    try {
+      const [, instead = ''] = /# a \.tar\.gz: (.*)$/m.exec(download) ?? [];
+      expect(instead).toBe('gunzip bundle.tar.gz');
+      await paste(download.replaceAll('.tar.zst', '.tar.gz').replace(/zstd -d bundle\.tar\.gz.*$/m, instead));
+      expect(describeTree(node.path(`${WORK}/look`))).toHaveProperty(['etc/kubernetes/pki/ca.key']);
+    } finally {
+      bundle = packed;
+    }
+  });
+
+  test('its fingerprints are those of the receipt, its keys those of its certificates, and what else is in it is shown', async () => {
+    const lines = (await paste(download, withReceipt(compare))).split('\n');
+    const hashes = lines.flatMap((line) => /^([0-9a-f]{64}) /.exec(line)?.[1] ?? []);
+    const { clusterCaSha256, etcdCaSha256, saPubSha256, encryptionConfigSha256 } = identity;
+    expect(hashes.slice(0, 4)).toEqual([clusterCaSha256, etcdCaSha256, saPubSha256, encryptionConfigSha256]);
+    const [ca, caKey, etcdCa, etcdCaKey, frontProxy, frontProxyKey, serviceAccount] = hashes.slice(4);
+    expect([ca, etcdCa, frontProxy, serviceAccount]).toEqual([caKey, etcdCaKey, frontProxyKey, saPubSha256]);
+    expect(new Set([ca, etcdCa, frontProxy]).size).toBe(3);
+    for (const [name, hash] of Object.entries(identity)) {
+      expect(lines.join('\n')).toContain(`"${name}": "${hash}"`);
+    }
+    const outside = lines.filter((line) => /^(etc|opt|srv|var)\//.test(line)).filter((line) => !line.endsWith('/'));
+    // What tar -tvf has said before is not at the beginning of a line.
+    expect(outside.sort()).toEqual([
+      'etc/audit-policy.yaml',
+      'opt/secrets/enc.yaml',
+      'srv/certificates',
+      'srv/sni/sni.crt',
+    ]);
+    expect(lines.join('\n')).toMatch(/manifests\/kube-apiserver\.yaml:\d+: +- --encryption-provider-config=/);
+  });
+
+  test('a CA key that is not its certificate’s shows', async () => {
+    const swap = `cp look/${PKI.slice(1)}/etcd/ca.key look/${PKI.slice(1)}/ca.key\n`;
+    const lines = (await paste(download, swap, withReceipt(compare))).split('\n');
+    const [ca, caKey] = lines.flatMap((line) => /^([0-9a-f]{64}) /.exec(line)?.[1] ?? []).slice(4);
+    expect(ca).not.toBe(caKey);
+  });
+
+  test('on a machine of the same name and address all of it goes into place, and no control plane starts', async () => {
+    blank();
+    await paste(download, same);
+    const moved = ['etcd', 'kube-apiserver', 'kube-controller-manager', 'kube-scheduler'];
+    const expected = Object.fromEntries(
+      Object.entries(files).flatMap(([name, about]) => {
+        const isMoved = moved.some((component) => name === `etc/kubernetes/manifests/${component}.yaml`);
+        return name.endsWith('/large.bin') || isMoved ? [] : [[name, about]];
+      }),
+    );
+    expect(restored()).toEqual(expected);
+    for (const component of moved) {
+      expect(describeFile(node.path(`/etc/kubernetes/aside/${component}.yaml`))).toBe(
+        files[`etc/kubernetes/manifests/${component}.yaml`],
+      );
+    }
+    expect(said().slice(2)).toEqual([`kubeadm certs check-expiration --cert-dir ${PKI}`]);
+  });
+
+  test('on another machine only what all nodes share does, before kubeadm makes the rest', async () => {
+    blank();
+    await paste(download, other);
+    const shared = [
+      ...[
+        'ca.crt',
+        'ca.key',
+        'sa.key',
+        'sa.pub',
+        'front-proxy-ca.crt',
+        'front-proxy-ca.key',
+        'etcd/ca.crt',
+        'etcd/ca.key',
+      ].map((name) => `${PKI.slice(1)}/${name}`),
+      ...ELSEWHERE,
+    ];
+    const found = Object.entries(restored()).filter(([, about]) => !about.startsWith('4'));
+    expect(Object.fromEntries(found)).toEqual(Object.fromEntries(shared.map((name) => [name, files[name]])));
+    // Folders that only tar made can be passed by who is not root, as kubeadm makes them.
+    expect(['/etc/kubernetes', PKI, '/opt/secrets'].map((name) => lstatSync(node.path(name)).mode & 0o777)).toEqual([
+      0o755, 0o755, 0o755,
+    ]);
+    expect(readdirSync(node.path('/etc/kubernetes/manifests'))).toEqual([]);
+    expect(readdirSync(node.path('/etc/kubernetes/aside')).sort()).toEqual(['control-plane.yaml', 'etcd.yaml']);
+    expect(said().slice(2)).toEqual([
+      'kubeadm init phase certs all --config kubeadm.yaml',
+      'kubeadm init phase kubeconfig all --config kubeadm.yaml',
+      'kubeadm init phase control-plane all --config kubeadm.yaml',
+      'kubeadm init phase etcd local --config kubeadm.yaml',
+      'kubeadm init phase kubelet-start --config kubeadm.yaml',
+    ]);
   });
 });

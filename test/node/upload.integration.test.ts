@@ -126,6 +126,15 @@ describe('an upload from a node', () => {
     });
   });
 
+  test('with a header that would have another host take it is refused, and not sent', async () => {
+    stage();
+    const { Url, Headers } = await presigned();
+    expect(await upload({ Url, Headers: `${Headers}|host: elsewhere.example` })).toMatchObject({
+      code: 11,
+      result: { ok: false, error: 'bad-parameter' },
+    });
+  });
+
   test('with nobody at the other end is tried three times, then fails', async () => {
     stage();
     const parameters = await presigned();
@@ -225,6 +234,7 @@ describe('tools that a node sends', () => {
     ['Uploads', 'etcd=$(id)=http://127.0.0.1:1/'],
     ['Uploads', `etcd=${'0'.repeat(64)}=file:///etc/shadow`],
     ['Headers', 'a: b"\noutput = "/etc/passwd'],
+    ['Headers', 'if-none-match: *|host: elsewhere.example'],
   ])('are refused with a parameter %s that is none: %s', async (name, value) => {
     expect(await send({ [name]: value })).toMatchObject({ code: 11, error: 'bad-parameter' });
   });

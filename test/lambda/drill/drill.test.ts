@@ -14,6 +14,7 @@ const TRIGGER = {
   scheduledTime: '2026-11-21T04:30:00Z',
   scheduleArn: 'arn:aws:scheduler:eu-central-1:111122223333:schedule/group/drill',
 };
+const IMAGE = ['etcd', 'etcdctl', 'etcdutl'].map((name) => ({ name, sha256: hash('a'), bytes: 20_000_000 }));
 const BUMP = 1_000_000_000;
 
 let world: World;
@@ -61,7 +62,7 @@ const fire = async (event: unknown = TRIGGER) => {
 };
 
 const verified = async (backupId: string) => {
-  const put = world.backup(backupId);
+  const put = world.backup(backupId, { announcement: { imageTools: IMAGE } });
   await world.verify(put.event);
   return put.stored;
 };
@@ -117,6 +118,7 @@ test('the newest verified backup is drilled with the binaries of its version, an
     sentence: null,
     etcdVersion: '3.6.5',
     tools: { etcd: hash('a'), etcdctl: hash('a'), etcdutl: hash('a') },
+    trust: { etcd: 'image', etcdctl: 'image', etcdutl: 'image' },
     seconds: { download: 3, restore: 2, boot: 1, read: 4, total: 11 },
     measured: {
       revision: 123_456,
@@ -196,8 +198,41 @@ test('without its binaries a backup cannot be drilled: a finding with a metric, 
   world.stored.splice(index, 1);
   await expect(fire()).resolves.toMatchObject({ outcome: 'not-possible', reason: 'tools-missing' });
   expect(orders).toEqual([]);
-  expect(record()).toMatchObject({ outcome: 'not-possible', tools: {}, seconds: {}, measured: null });
+  expect(record()).toMatchObject({ outcome: 'not-possible', tools: {}, trust: {}, seconds: {}, measured: null });
   expect(world.measured).toMatchObject({ DrillsFailed: [0], DrillNotPossible: [1] });
+});
+
+test('what only lies in the bucket gets no backup into its hands: a finding with a metric, and no order', async () => {
+  for (const name of ['etcd', 'etcdctl', 'etcdutl']) {
+    world.stored.splice(
+      world.stored.findIndex(({ key }) => key.endsWith(`/${name}`)),
+      1,
+    );
+    world.put(`tools/3.6.5/amd64/${hash('b')}/${name}`, Buffer.from(`other bytes of ${name}`), {});
+  }
+  await expect(fire()).resolves.toMatchObject({ outcome: 'not-possible', reason: 'tools-unknown' });
+  expect(orders).toEqual([]);
+  expect(world.measured).toMatchObject({ DrillsFailed: [0], DrillNotPossible: [1] });
+});
+
+test('what was stored later under the same version is not run, also when the node of that backup says that it runs it', async () => {
+  world.now = new Date('2026-11-21T04:00:00Z');
+  for (const name of ['etcd', 'etcdctl', 'etcdutl']) {
+    world.put(`tools/3.6.5/amd64/${hash('b')}/${name}`, Buffer.from(`other bytes of ${name}`), {});
+  }
+  await expect(fire()).resolves.toMatchObject({ outcome: 'proven' });
+  expect(orders[0]?.tools.map(({ sha256 }) => sha256)).toEqual([hash('a'), hash('a'), hash('a')]);
+  const next = world.backup('20261121T150000Z', {
+    announcement: { imageTools: IMAGE.map((tool) => ({ ...tool, sha256: hash('b') })) },
+  });
+  await world.verify(next.event);
+  world.now = new Date('2026-11-21T15:30:07Z');
+  await expect(drill(deps(), {})).resolves.toMatchObject({
+    outcome: 'not-possible',
+    backupId: '20261121T150000Z',
+    reason: 'tools-unknown',
+  });
+  expect(orders).toHaveLength(1);
 });
 
 test('what lies over a binary, or under a name that is none, is not run', async () => {
