@@ -130,6 +130,7 @@ class World {
             publish: () => undefined,
           },
           now: () => time,
+          wait: (milliseconds, signal) => sleep(milliseconds, undefined, { signal }),
         },
         {},
       );

@@ -73,8 +73,10 @@ const HOUR_MINUTES = 60;
 const LONGEST_SPAN_HOURS = 7 * 24;
 // https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/alarm-warm-up.html
 const LONGEST_WARM_UP_MINUTES = 2880;
-// Bundles are stored daily; two hours are for one that is late.
-const PKI_BUNDLE_HOURS = 26;
+// CloudFormation may create an alarm before what lets audit run. A warm-up ends early with the first value.
+const WARM_UP = Duration.minutes(30);
+/** After so long without a bundle it rings: they are stored daily, and two hours are for one that is late. */
+export const PKI_BUNDLE_HOURS = 26;
 // An attempt of a backup that its time ran out for is an error, and the retry goes on from there: one or two are no news.
 const ERRORS = 3;
 
@@ -108,6 +110,17 @@ export class Alarms extends Construct {
       this.alarms.push(alarm);
     }
     this.all = this.alarms;
+  }
+
+  /** Rings when the function behind the list on the dashboard fails, which is made from all other alarms. */
+  watchDashboard({ service }: Watched): void {
+    const { cluster } = this.props;
+    this.event('dashboard-failed', {
+      metrics: { failed: service.function.metricErrors(SUMMED) },
+      what: `The list of backups on the dashboard of ${cluster.name} could not be made: its function failed.`,
+      means: 'Nothing is wrong with backups. Who looks at the dashboard sees an error or an old list in its place.',
+      toDo: "Read the function's log, and deploy the stack again if it was changed. Until then, the list is in the bucket.",
+    });
   }
 
   private backups({ cluster, schedule, backup, verify }: AlarmsProps): void {
@@ -158,9 +171,8 @@ export class Alarms extends Construct {
     });
     this.gauge('backups-unverified', 'UnverifiedObjects', {
       above: 0,
-      what: `The bucket of ${cluster.name} has snapshots that are older than an hour and have no receipt that can be trusted, or audit cannot tell.`,
-      means:
-        'Verify does not run or does not end, or somebody took or replaced a receipt. Audit has called verify again.',
+      what: `The bucket of ${cluster.name} has snapshots that were stored more than an hour ago and have no receipt, or audit cannot tell.`,
+      means: 'Verify does not run or does not end, or somebody took a receipt away. Audit has called verify again.',
       toDo: 'If this alarm does not end within the hour, read the log of the verify function. A receipt that was there before is gone or hidden: look in CloudTrail for who did that.',
     });
   }
@@ -434,11 +446,11 @@ export class Alarms extends Construct {
             : ComparisonOperator.LESS_THAN_THRESHOLD,
       treatMissingData: props.missing,
     });
-    if (props.warmUp !== undefined) {
+    // Before the first value, what breaches when it is missing would ring for nothing.
+    const warmUp = props.warmUp ?? (props.missing === TreatMissingData.BREACHING ? WARM_UP : undefined);
+    if (warmUp !== undefined) {
       // No property of the construct yet.
-      (alarm.node.defaultChild as CfnAlarm).warmUpConfiguration = {
-        warmUpPeriodDurationInMinutes: props.warmUp.toMinutes(),
-      };
+      (alarm.node.defaultChild as CfnAlarm).warmUpConfiguration = { warmUpPeriodDurationInMinutes: warmUp.toMinutes() };
     }
     this.act(alarm, props);
     this.alarms.push(alarm);

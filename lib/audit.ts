@@ -7,6 +7,7 @@ import { Construct } from 'constructs';
 import { RETENTIONS } from '../lambda/shared/retention';
 import type { Cluster } from './config';
 import { FunctionSchedule } from './function-schedule';
+import type { Told } from './notify';
 import { ServiceFunction } from './service-function';
 import { expiryDays, NONCURRENT, type Store } from './store';
 import { acknowledgeWildcard } from './wildcard';
@@ -17,6 +18,8 @@ export interface AuditProps {
   readonly verify: { readonly service: ServiceFunction };
   /** Whose executions are recorded with who started them. */
   readonly restoreMachine: IStateMachine;
+  /** Whose topic's key is looked at: without it the alarms reach nobody. */
+  readonly notify: { readonly told: Pick<Told, 'key'> | undefined };
   /** Those that have to be enabled. */
   readonly schedules: readonly Schedule[];
 }
@@ -31,6 +34,7 @@ export class Audit extends Construct {
   constructor(scope: Construct, id: string, props: AuditProps) {
     super(scope, id);
     const { cluster, store, restoreMachine } = props;
+    const topicKey = props.notify.told?.key;
     const verify = props.verify.service.function;
 
     this.service = new ServiceFunction(this, 'Service', {
@@ -51,6 +55,7 @@ export class Audit extends Construct {
         ANNOUNCEMENT_KEY_ARN: store.announcementKey.keyArn,
         RECEIPT_KEY_ARN: store.receiptKey.keyArn,
         ...(store.pkiKey === undefined ? {} : { PKI_KEY_ARN: store.pkiKey.keyArn }),
+        ...(topicKey === undefined ? {} : { TOPIC_KEY_ARN: topicKey.keyArn }),
         VERIFY_FUNCTION: verify.functionName,
         RESTORE_MACHINE_ARN: restoreMachine.stateMachineArn,
         SCHEDULES: props.schedules.map(nameOf).join(' '),
@@ -75,6 +80,9 @@ export class Audit extends Construct {
     store.grantDecrypt(role, ['receipts', 'restores', 'drills']);
     store.grantPutOnly(role, 'restores', '*/caller.json');
     store.receiptKey.grant(role, 'kms:Verify');
+    if (topicKey !== undefined) {
+      role.addToPrincipalPolicy(new PolicyStatement({ actions: ['kms:DescribeKey'], resources: [topicKey.keyArn] }));
+    }
     // Not the function's own grant: that adds every version and alias, by a wildcard.
     role.addToPrincipalPolicy(
       new PolicyStatement({ actions: ['lambda:InvokeFunction'], resources: [verify.functionArn] }),

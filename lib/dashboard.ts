@@ -22,6 +22,7 @@ import type { IStateMachine } from 'aws-cdk-lib/aws-stepfunctions';
 import { Construct } from 'constructs';
 import { RETENTIONS } from '../lambda/shared/retention';
 import { FINDING_WORDS, findingMetric } from '../lambda/verify/findings';
+import { type Alarms, PKI_BUNDLE_HOURS } from './alarms';
 import type { Cluster } from './config';
 import { runbook } from './runbook';
 import { ServiceFunction } from './service-function';
@@ -32,8 +33,11 @@ export interface DashboardProps {
   readonly store: Store;
   readonly planMachine: IStateMachine;
   readonly restoreMachine: IStateMachine;
-  /** All alarms of the cluster, at most 100: what CloudWatch shows in a widget. Two of them draw the lines beyond which they ring. */
-  readonly alarms: readonly Alarm[];
+  /**
+   * All alarms of the cluster, at most 100: what CloudWatch shows in a widget. Two of them draw the lines beyond which they ring. The one on the
+   * dashboard's own function is added to them here.
+   */
+  readonly alarms: Pick<Alarms, 'all' | 'watchDashboard'>;
 }
 
 const COLUMNS = 24;
@@ -60,9 +64,11 @@ export class Dashboard extends Construct {
 
   constructor(scope: Construct, id: string, props: DashboardProps) {
     super(scope, id);
-    const { cluster, alarms } = props;
+    const { cluster } = props;
     this.cluster = cluster;
     this.service = this.createFunction(props);
+    props.alarms.watchDashboard(this);
+    const alarms = props.alarms.all;
 
     this.dashboard = new CloudWatchDashboard(this, 'Dashboard', {
       // Dashboards are global in an account: two clusters of one name in two regions would share it.
@@ -124,8 +130,9 @@ export class Dashboard extends Construct {
         SNAPSHOT_KEY_ARN: store.snapshotKey.keyArn,
         RECEIPT_KEY_ARN: store.receiptKey.keyArn,
         RESTORE_MACHINE_ARN: restoreMachine.stateMachineArn,
-        RECOVERY_POINT_SECONDS: String(thresholdOf(alarms, 'VerifiedAgeSeconds')),
-        DRILL_TOO_OLD_SECONDS: String(thresholdOf(alarms, 'DrillAgeSeconds')),
+        RECOVERY_POINT_SECONDS: String(thresholdOf(alarms.all, 'VerifiedAgeSeconds')),
+        DRILL_TOO_OLD_SECONDS: String(thresholdOf(alarms.all, 'DrillAgeSeconds')),
+        ...(cluster.pkiBundle ? { PKI_TOO_OLD_SECONDS: String(PKI_BUNDLE_HOURS * HOUR_SECONDS) } : {}),
         EXPIRY: JSON.stringify({
           days: Object.fromEntries(
             RETENTIONS.flatMap((retention) =>
@@ -137,8 +144,11 @@ export class Dashboard extends Construct {
       },
     });
     const { role } = service;
-    // Of snapshots it sees that they are there, and their tags.
+    // Of snapshots and bundles it sees that they are there, and of snapshots their tags.
     store.grantListVersions(role, ['snapshots', 'receipts', 'restores', 'drills']);
+    if (cluster.pkiBundle) {
+      store.grantListVersions(role, ['pki']);
+    }
     store.grantReadTags(role, 'snapshots');
     store.grantGetVersions(role, ['receipts', 'restores', 'drills']);
     store.grantDecrypt(role, ['receipts', 'restores', 'drills']);

@@ -55,12 +55,12 @@ export class EtcdBackupStack extends Stack {
     const drill = new Drill(this, 'Drill', { cluster, store });
     const pki = cluster.pkiBundle ? new Pki(this, 'Pki', { cluster, store }) : undefined;
     const schedules = [schedule.schedule, drill.schedule, ...(pki === undefined ? [] : [pki.schedule])];
-    const audit = new Audit(this, 'Audit', { cluster, store, verify, restoreMachine, schedules });
     const notify = new Notify(this, 'Notify', { cluster, store, planMachine, restoreMachine });
+    const audit = new Audit(this, 'Audit', { cluster, store, verify, restoreMachine, notify, schedules });
     const watched = { schedule, backup, verify, plan, restore, interrupted, restoreMachine, drill, audit };
     const bundles = pki === undefined ? {} : { pki };
     const alarms = new Alarms(this, 'Alarms', { cluster, notify, store, ...watched, ...bundles });
-    new Dashboard(this, 'Dashboard', { cluster, store, planMachine, restoreMachine, alarms: alarms.all });
+    new Dashboard(this, 'Dashboard', { cluster, store, planMachine, restoreMachine, alarms });
 
     new CfnOutput(this, 'BackupFunctionName', { value: backup.service.function.functionName });
     new CfnOutput(this, 'VerifyFunctionName', { value: verify.service.function.functionName });

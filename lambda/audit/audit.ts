@@ -12,7 +12,7 @@ import { type CallersDeps, recordCallers } from './callers';
 import { findProvenDrill } from './drills';
 import { readEvent, type Request } from './event';
 import { type GuardedKey, lookAtKeys } from './keys';
-import { findNewest, lockNewest, readRestores, type Restores, versionOf } from './newest';
+import { findNewest, lockNewest, readRestores, type Restores, savedAt, versionOf } from './newest';
 import { countOf, type Looked } from './risks';
 import { lookAtSchedules, type ScheduleName } from './schedules';
 import { countByTag, type Held, listStored, type Memory, readHeld, unsettled, unverified } from './stored';
@@ -29,6 +29,8 @@ export interface AuditDeps extends ReceiptDeps, CallersDeps {
   readonly memory: Memory;
   readonly telemetry: Telemetry;
   readonly now: () => Date;
+  /** Resolves after that time, or rejects once `signal` is aborted. */
+  readonly wait: (milliseconds: number, signal: AbortSignal) => Promise<void>;
 }
 
 /** What a run measured and did. */
@@ -45,6 +47,9 @@ export interface AuditOutcome {
   readonly callers: readonly string[];
 }
 
+// Lambda's own timeout would take all gauges along, which leave the function at its end.
+const PATIENCE_MILLISECONDS = 200_000;
+
 /**
  * Measures whether the backups are what they have to be, emits a gauge for each thing, and puts right what a run that died left behind. What
  * cannot be determined has no gauge, which lets its alarm ring; all else has one. Throws AuditError at the end with everything that could not be
@@ -53,10 +58,11 @@ export interface AuditOutcome {
 export async function audit(deps: AuditDeps, event: unknown): Promise<AuditOutcome> {
   const request = readEvent(event);
   const run = new Run(deps);
+  const over = new AbortController();
   try {
     // All at once: a service that does not answer takes its time, and the rest must be told before this function's is over.
-    await Promise.all([
-      run.attempt('what is stored', () => auditStored(run, request)),
+    const all = Promise.all([
+      run.attempt('stored backups', () => auditStored(run, request)),
       run.attempt('newest drill', () => auditDrills(run)),
       run.attempt('keys', () => run.risk('KeysAtRisk', lookAtKeys(deps.kms, deps.keys))),
       run.attempt('schedules', () => run.risk('SchedulesAtRisk', lookAtSchedules(deps.scheduler, deps.schedules))),
@@ -64,8 +70,10 @@ export async function audit(deps: AuditDeps, event: unknown): Promise<AuditOutco
         run.risk('BucketAtRisk', lookAtBucket(deps.store, { ...deps.bucket, policy: request.policy })),
       ),
     ]);
+    await Promise.race([all, deps.wait(PATIENCE_MILLISECONDS, over.signal)]);
     return run.end();
   } finally {
+    over.abort();
     deps.telemetry.publish();
   }
 }
@@ -75,6 +83,8 @@ class Run {
   readonly #gauges: Record<string, number> = {};
   readonly #risks: string[] = [];
   readonly #problems: string[] = [];
+  readonly #underWay = new Set<string>();
+  #isOver = false;
   readonly asked: string[] = [];
   readonly callers: string[] = [];
   readonly passedOver: string[] = [];
@@ -85,6 +95,10 @@ class Run {
   }
 
   gauge(name: string, unit: Unit, value: number): void {
+    if (this.#isOver) {
+      // Lambda thaws what was left under way together with the next run, whose gauges are newer.
+      return;
+    }
     this.#gauges[name] = value;
     this.deps.telemetry.measure(name, unit, value);
   }
@@ -101,16 +115,25 @@ class Run {
 
   /** Keeps what goes wrong for the end. */
   async attempt<T>(what: string, work: () => Promise<T>): Promise<T | undefined> {
+    this.#underWay.add(what);
     try {
       return await work();
     } catch (error) {
       this.#problems.push(`${what}: ${describeError(error)}`);
       return undefined;
+    } finally {
+      this.#underWay.delete(what);
     }
   }
 
   end(): AuditOutcome {
     const { asked, callers, locked } = this;
+    this.#isOver = true;
+    for (const what of this.#underWay) {
+      this.#problems.push(
+        `${what}: got no answer within ${String(PATIENCE_MILLISECONDS / 1000)} s, expected one; see the health of S3, KMS and Scheduler in this region`,
+      );
+    }
     const seconds = (this.deps.now().getTime() - this.now.getTime()) / 1000;
     // They come in whatever order services answer.
     const risks = this.#risks.sort();
@@ -174,12 +197,11 @@ async function auditNewest(run: Run, stored: Stored, restores: Restores) {
     // Of the timeline before the last restore: worth its lock, and no backup of what runs now.
     return undefined;
   }
-  // What was saved is as old as its trigger, whenever it was stored; an id may also lie ahead.
-  const savedAt = new Date(Math.min(timeOf(receipt.backupId).getTime(), version.storedAt.getTime()));
+  const { storedAt } = version;
   run.gauge(
     'VerifiedAgeSeconds',
     MetricUnit.Seconds,
-    ageSeconds(`${version.key} was stored`, version.storedAt, savedAt, now),
+    ageSeconds(`${version.key} was stored`, storedAt, savedAt(receipt.backupId, storedAt), now),
   );
   return version;
 }
@@ -219,17 +241,12 @@ function countStored(run: Run, held: readonly Held[]): void {
 const CLOCKS_DIFFER_SECONDS = 300;
 
 /** Throws ClockError when S3 says that something was stored in the future: then no age is worth anything. */
-function ageSeconds(what: string, storedAt: Date, savedAt: Date, now: Date): number {
+function ageSeconds(what: string, storedAt: Date, since: Date, now: Date): number {
   const ahead = (storedAt.getTime() - now.getTime()) / 1000;
   if (ahead > CLOCKS_DIFFER_SECONDS) {
     throw new ClockError(
       `${what} at ${storedAt.toISOString()}, which is ${String(Math.round(ahead))} s ahead of this function's clock, expected at most ${String(CLOCKS_DIFFER_SECONDS)}; find out which clock is wrong`,
     );
   }
-  return Math.max(0, (now.getTime() - savedAt.getTime()) / 1000);
-}
-
-/** The time in a backup id. */
-function timeOf(backupId: string): Date {
-  return new Date(backupId.replace(/^(....)(..)(..)T(..)(..)(..)Z$/, '$1-$2-$3T$4:$5:$6Z'));
+  return Math.max(0, (now.getTime() - since.getTime()) / 1000);
 }

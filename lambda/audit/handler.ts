@@ -28,6 +28,16 @@ const deps: AuditDeps = {
     ...(process.env['PKI_KEY_ARN'] === undefined
       ? []
       : [{ name: 'PKI key', arn: env('PKI_KEY_ARN'), without: 'without it no PKI bundle can be stored or read' }]),
+    // Only where the stack has a topic of its own.
+    ...(process.env['TOPIC_KEY_ARN'] === undefined
+      ? []
+      : [
+          {
+            name: "topic's key",
+            arn: env('TOPIC_KEY_ARN'),
+            without: 'without it no alarm and no message reaches anybody',
+          },
+        ]),
   ],
   schedules: envSchedules(),
   bucket: { adopted: envAdopted(), lockDays: envNumber('LOCK_DAYS'), expiry: envExpiry() },
@@ -51,6 +61,7 @@ const deps: AuditDeps = {
   memory: emptyMemory(),
   telemetry: createTelemetry(env('CLUSTER_NAME')),
   now: () => new Date(),
+  wait: (milliseconds, signal) => setTimeout(milliseconds, undefined, { signal }),
 };
 
 /** Entry point of the audit function. */

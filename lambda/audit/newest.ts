@@ -59,6 +59,20 @@ export function versionOf({ key, versionId }: Receipt, { snapshots }: Stored): O
   return snapshots.versions.find((version) => version.key === key && version.versionId === versionId);
 }
 
+/**
+ * The moment that a stored backup is as old as: that of its trigger, which its id names, whenever it was stored; but no later than that, since an
+ * id may name a time that lies ahead, or none at all.
+ */
+export function savedAt(backupId: string, storedAt: Date): Date {
+  const named = timeOf(backupId);
+  return named < storedAt ? named : storedAt;
+}
+
+/** The moment that an id names; an invalid date where it is none, such as `20269999T000000Z`. */
+export function timeOf(id: string): Date {
+  return new Date(id.replace(/^(....)(..)(..)T(..)(..)(..)Z$/, '$1-$2-$3T$4:$5:$6Z'));
+}
+
 const DAY_MILLISECONDS = 24 * 60 * 60 * 1000;
 
 /**

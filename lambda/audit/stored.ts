@@ -51,7 +51,7 @@ export async function listStored(store: Store, memory: Memory, now: Date): Promi
   const snapshots = await listVersions(store, 'snapshots/');
   if (memory.readAt === undefined) {
     const oldest = snapshots.versions.map(({ key }) => backupIdOfSnapshot(key)).find((id) => id !== undefined);
-    const ids = oldest === undefined ? [] : await listReceiptIds(store, backupIdBefore(oldest, 1));
+    const ids = oldest === undefined ? [] : await listReceiptIds(store, justBefore(oldest));
     memory.receiptsAfter = backupIdBefore(backupIdOf(now), RECENT_SECONDS);
     memory.olderReceipts = ids.filter((id) => id <= memory.receiptsAfter);
     memory.readAt = now;
@@ -59,6 +59,11 @@ export async function listStored(store: Store, memory: Memory, now: Date): Promi
   }
   const recent = await listReceiptIds(store, memory.receiptsAfter);
   return { snapshots, withReceipt: new Set([...memory.olderReceipts, ...recent]) };
+}
+
+/** What sorts before this id and after every earlier one, also where it names no time that could be counted back from. */
+export function justBefore(backupId: string): string {
+  return backupId.slice(0, -1);
 }
 
 function forget(memory: Memory, now: Date): void {

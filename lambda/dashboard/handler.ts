@@ -14,6 +14,7 @@ const deps: DashboardDeps = {
   restoreMachineArn: env('RESTORE_MACHINE_ARN'),
   recoveryPointSeconds: envNumber('RECOVERY_POINT_SECONDS'),
   drillTooOldSeconds: envNumber('DRILL_TOO_OLD_SECONDS'),
+  pkiTooOldSeconds: process.env['PKI_TOO_OLD_SECONDS'] === undefined ? undefined : envNumber('PKI_TOO_OLD_SECONDS'),
   expiry: envExpiry(),
   store: {
     // SHA-256 is the checksum here; by default the SDK would add a CRC32.

@@ -1,6 +1,7 @@
 import type { DrillRecord } from '../shared/drill-record';
 import type { Receipt } from '../shared/receipt';
 import type { ExpectedExpiry } from '../audit/lifecycle';
+import { savedAt } from '../audit/newest';
 import type { Versions } from '../shared/store';
 import { backupIdOfSnapshot } from '../verify/event';
 
@@ -30,6 +31,12 @@ export interface BackupLine {
   readonly drill: DrillRecord | undefined;
 }
 
+/** The bundles of certificates, keys and manifests that are stored. */
+export interface PkiBundles {
+  readonly newest: Date | undefined;
+  readonly tooOldSeconds: number;
+}
+
 /** What the widget shows. Nothing of it is a key or a value of etcd. */
 export interface DashboardModel {
   readonly cluster: string;
@@ -47,6 +54,8 @@ export interface DashboardModel {
   /** Ids of restores that began a timeline while the backups of the list were taken, oldest first. */
   readonly restores: readonly string[];
   readonly lastDrill: DrillRecord | undefined;
+  /** Undefined where the cluster keeps no PKI bundles. */
+  readonly pki: PkiBundles | undefined;
   /** What could not be read and is not in the list, in sentences. */
   readonly warnings: readonly string[];
   readonly restoreMachineArn: string;
@@ -88,11 +97,6 @@ export function listedBackups({ versions, deleteMarkers }: Versions): Listed[] {
     .sort((a, b) => (a.backupId < b.backupId ? 1 : -1));
 }
 
-/** The moment that a backup id names. */
-export function timeOf(backupId: string): Date {
-  return new Date(backupId.replace(/^(....)(..)(..)T(..)(..)(..)Z$/, '$1-$2-$3T$4:$5:$6Z'));
-}
-
 /** What is to be said of the proof. A receipt proves one version, which has to lie there still, as long as it was. */
 export function proofOf(listed: Listed, { receipt, untrusted, tag }: Found): Proof {
   if (receipt !== undefined) {
@@ -128,6 +132,19 @@ export function proofOf(listed: Listed, { receipt, untrusted, tag }: Found): Pro
   };
 }
 
+const BUNDLE_KEY = /^pki\/(\d{8}T\d{6}Z)\.tar\.(?:zst|gz)$/;
+
+/** When the newest bundle in a list of `pki/` was saved; undefined when there is none. */
+export function newestBundle({ versions }: Pick<Versions, 'versions'>): Date | undefined {
+  return versions
+    .flatMap(({ key, storedAt }) => {
+      const id = BUNDLE_KEY.exec(key)?.[1];
+      return id === undefined ? [] : [savedAt(id, storedAt)];
+    })
+    .toSorted((a, b) => a.getTime() - b.getTime())
+    .at(-1);
+}
+
 /** One line of the list. */
 export function toLine(
   listed: Listed,
@@ -142,7 +159,7 @@ export function toLine(
   const proof = proofOf(listed, found);
   return {
     backupId,
-    time: timeOf(backupId),
+    time: savedAt(backupId, versions[0]?.storedAt ?? context.now),
     proof,
     compressedBytes: versions.at(-1)?.bytes ?? 0,
     remarks: remarksOf(listed, found, proof, context),

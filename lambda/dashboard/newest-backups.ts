@@ -1,20 +1,31 @@
 import type { ExpectedExpiry } from '../audit/lifecycle';
-import { readRestores } from '../audit/newest';
+import { readRestores, timeOf } from '../audit/newest';
+import { justBefore } from '../audit/stored';
 import { newestAmong } from '../plan/choose-snapshot';
-import { backupIdBefore } from '../shared/backup-id';
 import { type DrillRecord, drillIdOf, MAX_DRILL_RECORD_BYTES, readDrillRecord } from '../shared/drill-record';
 import { DrillRecordError } from '../shared/errors';
 import { inParallel } from '../shared/in-parallel';
 import { findReceipt, type Receipt, type ReceiptDeps } from '../shared/receipt';
 import { getRetentionTag, getVersion, listVersions, type ObjectVersion, type Versions } from '../shared/store';
 import { listReceiptIds } from '../verify/previous-receipt';
-import { type BackupLine, type DashboardModel, type Found, type Listed, listedBackups, toLine } from './model';
+import {
+  type BackupLine,
+  type DashboardModel,
+  type Found,
+  type Listed,
+  listedBackups,
+  newestBundle,
+  type PkiBundles,
+  toLine,
+} from './model';
 
 /** What reading the newest backups needs. */
 export interface NewestBackupsDeps extends ReceiptDeps {
   readonly expiry: ExpectedExpiry;
   readonly recoveryPointSeconds: number;
   readonly drillTooOldSeconds: number;
+  /** Undefined where the cluster keeps no PKI bundles. */
+  readonly pkiTooOldSeconds: number | undefined;
   readonly restoreMachineArn: string;
   readonly now: () => Date;
 }
@@ -26,6 +37,7 @@ export const SHOWN = 20;
 const MAX_LOOKED_AT = 40;
 // One a day, and some by hand.
 const DRILLS = 20;
+const CLOCKS_DIFFER_MILLISECONDS = 300_000;
 
 type Restored = Awaited<ReturnType<typeof readRestores>>['restored'];
 
@@ -39,11 +51,12 @@ export async function readNewestBackups(deps: NewestBackupsDeps): Promise<Dashbo
   const backups = listedBackups(snapshots);
   const shown = backups.slice(0, SHOWN);
   const oldestShown = shown.at(-1)?.backupId;
-  const [receiptIds, { restored }, { drills, warnings }] = await Promise.all([
+  const [receiptIds, { restored }, { drills, warnings }, pki] = await Promise.all([
     // Receipts never expire, so there are far more of them than backups.
-    oldestShown === undefined ? [] : listReceiptIds(deps.store, backupIdBefore(oldestShown, 1)),
+    oldestShown === undefined ? [] : listReceiptIds(deps.store, justBefore(oldestShown)),
     readRestores(deps.store),
     readDrills(deps),
+    readBundles(deps),
   ]);
   const context = { drills, expiry: deps.expiry, now };
   const recent = new Set(receiptIds);
@@ -62,6 +75,7 @@ export async function readNewestBackups(deps: NewestBackupsDeps): Promise<Dashbo
     markedDeleted: backups.filter(({ deleteMarkers }) => deleteMarkers > 0).length,
     restores: restored.map(({ id }) => id).filter((id) => oldestShown !== undefined && id > oldestShown),
     lastDrill: drills.at(-1),
+    pki,
     warnings,
     restoreMachineArn: deps.restoreMachineArn,
   };
@@ -95,7 +109,7 @@ async function findNewestProof(
   if (chosen !== undefined || earlier !== undefined || oldest === undefined || backups.length <= SHOWN) {
     return chosen?.receipt;
   }
-  return (await among(new Set(await listReceiptIds(deps.store, backupIdBefore(oldest, 1))))).chosen?.receipt;
+  return (await among(new Set(await listReceiptIds(deps.store, justBefore(oldest))))).chosen?.receipt;
 }
 
 function lineOf(
@@ -109,6 +123,13 @@ function lineOf(
     lines.find(({ backupId }) => backupId === receipt.backupId) ??
     (listed === undefined ? undefined : toLine(listed, { receipt, untrusted: [], tag: undefined }, context))
   );
+}
+
+/** What can be seen of the bundles without the right to read one. */
+async function readBundles({ store, pkiTooOldSeconds }: NewestBackupsDeps): Promise<PkiBundles | undefined> {
+  return pkiTooOldSeconds === undefined
+    ? undefined
+    : { newest: newestBundle(await listVersions(store, 'pki/')), tooOldSeconds: pkiTooOldSeconds };
 }
 
 /** The newest drills, oldest first, each by its oldest version: what was put over it later says nothing. */
@@ -132,6 +153,9 @@ async function readDrill(deps: NewestBackupsDeps, version: ObjectVersion): Promi
   const { bytes } = await getVersion(deps.store, version, MAX_DRILL_RECORD_BYTES);
   try {
     const record = readDrillRecord(version.key, bytes);
+    if (!(timeOf(record.drillId).getTime() < version.storedAt.getTime() + CLOCKS_DIFFER_MILLISECONDS)) {
+      return `${version.key}: got a drill of a time after that at which its record was stored, or of none, expected one of before; find out in CloudTrail who wrote it`;
+    }
     return record.cluster === deps.clusterName
       ? record
       : `${version.key}: got the record of a drill of cluster '${record.cluster.slice(0, 100)}', expected '${deps.clusterName}'; it was copied from elsewhere`;

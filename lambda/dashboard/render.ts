@@ -1,5 +1,6 @@
+import { timeOf } from '../audit/newest';
 import { statesConsoleUrl } from '../shared/console';
-import { type BackupLine, type DashboardModel, drillSeconds, type Remark, timeOf } from './model';
+import { type BackupLine, type DashboardModel, drillSeconds, type Remark } from './model';
 import { styleSheet } from './style';
 import type { WidgetContext } from './widget-context';
 import { attribute, bytes, escape, moment, number, span, text, took, zone } from './words';
@@ -79,7 +80,7 @@ function leftOut(warnings: readonly string[]): string {
 
 function facts(model: DashboardModel, context: WidgetContext): string {
   return `<div class="eb-facts">
-${[proofFact(model, context), drillFact(model, context), storedFact(model)].join('\n')}
+${[proofFact(model, context), drillFact(model, context), ...pkiFact(model, context), storedFact(model)].join('\n')}
 </div>`;
 }
 
@@ -130,6 +131,22 @@ function drillFact({ lastDrill, now, drillTooOldSeconds }: DashboardModel, conte
     case 'not-possible':
       return fact(label, 'warn', 'Not possible', `${text(lastDrill.reason ?? '', 64)}, ${ago}`);
   }
+}
+
+function pkiFact({ pki, now }: DashboardModel, context: WidgetContext): string[] {
+  const label = 'Newest PKI bundle';
+  if (pki === undefined) {
+    return [];
+  }
+  if (pki.newest === undefined) {
+    return [fact(label, 'warn', 'None yet', 'the cluster could not be built anew from nothing')];
+  }
+  const age = secondsSince(pki.newest, now);
+  const isOld = age > pki.tooOldSeconds;
+  const note = isOld ? `; <b class="eb-warn">more than ${span(pki.tooOldSeconds)}</b>` : '';
+  return [
+    fact(label, isOld ? 'warn' : 'good', `${span(age)} old`, `of ${moment(pki.newest, context.offsetMinutes)}${note}`),
+  ];
 }
 
 function storedFact({ stored, lines, markedDeleted }: DashboardModel): string {

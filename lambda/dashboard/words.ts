@@ -45,8 +45,11 @@ export function took(seconds: number): string {
   return `${String(Math.floor(whole / MINUTE))} min${whole % MINUTE === 0 ? '' : ` ${String(whole % MINUTE)} s`}`;
 }
 
-/** A moment in the dashboard's time zone, `2026-11-20 14:00`; with seconds where it has any. */
+/** A moment in the dashboard's time zone, `2026-11-20 14:00`; with seconds where it has any. What names none must not take the page along. */
 export function moment(time: Date, offsetMinutes: number): string {
+  if (Number.isNaN(time.getTime())) {
+    return 'no time';
+  }
   const local = new Date(time.getTime() + offsetMinutes * MINUTE * 1000).toISOString();
   return `${local.slice(0, 10)} ${local.slice(11, local.slice(17, 19) === '00' ? 16 : 19)}`;
 }

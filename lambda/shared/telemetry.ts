@@ -9,9 +9,23 @@ export type Unit = (typeof MetricUnit)[keyof typeof MetricUnit];
 /** What a field of a log line may be. */
 export type Fields = Readonly<Record<string, string | number | boolean | null | readonly string[]>>;
 
+/**
+ * Phases whose duration is in their log line only. A name that comes every hour costs $0.30 a month (docs/costs.md), and no graph and no alarm shows
+ * these: they are short, or, as the audit, timed by AWS itself.
+ */
+export const ONLY_LOGGED: readonly string[] = [
+  'announce',
+  'audit',
+  'claim',
+  'identify',
+  'nodes',
+  'previous',
+  'receipt',
+];
+
 /** One log line per phase, and metrics with the one dimension `cluster`. */
 export interface Telemetry {
-  /** A phase that ended well: a line, and its duration as metric `<Phase>Seconds`. */
+  /** A phase that ended well: a line, and its duration as metric `<Phase>Seconds`, unless it is one of ONLY_LOGGED. */
   phaseDone(phase: string, seconds: number, fields: Fields): void;
   /** A phase that ended in an error, which is thrown as well: a line, and its duration. */
   phaseFailed(phase: string, seconds: number, fields: Fields): void;
@@ -29,6 +43,9 @@ export function createTelemetry(cluster: string): Telemetry {
   metrics.setDefaultDimensions({ cluster });
 
   const measureDuration = (phase: string, seconds: number) => {
+    if (ONLY_LOGGED.includes(phase)) {
+      return;
+    }
     metrics.addMetric(`${phase.charAt(0).toUpperCase()}${phase.slice(1)}Seconds`, MetricUnit.Seconds, seconds);
   };
   return {

@@ -14,6 +14,7 @@ import {
   sumOf,
 } from '../../bin/costs';
 import { backupIdOf } from '../../lambda/shared/backup-id';
+import { ONLY_LOGGED } from '../../lambda/shared/telemetry';
 import { readClusters } from '../../lib/config';
 import { AuditWorld } from '../lambda/audit/world';
 import { Cloud, scheduled } from '../lambda/backup/cloud';
@@ -34,7 +35,7 @@ describe('the bill', () => {
 
   test('is the quantity of each line times its price', () => {
     const lines = costs(deployed, DEFAULT_USE);
-    expect(lines.find(({ line }) => line === 'alarms')).toMatchObject({ usd: deployed.alarmMetrics / 10 });
+    expect(lines.find(({ line }) => line === 'alarms')?.usd).toBeCloseTo(deployed.alarmMetrics / 10, 10);
     expect(lines.find(({ line }) => line === 'keys')).toMatchObject({ quantity: 4, usd: 4 });
     // 730 runs of 10 s on 1,769 MB.
     expect(lines.find(({ line }) => line === 'verify')?.usd).toBeCloseTo(730 * 10 * (1769 / 1024) * 0.0000133334, 10);
@@ -108,7 +109,9 @@ function asked(s3: Stub, kms: Stub, options: { readonly turnsPages: boolean }): 
 }
 
 const phaseMetrics = (phases: readonly string[]) =>
-  phases.map((phase) => `${phase.charAt(0).toUpperCase()}${phase.slice(1)}Seconds`);
+  phases
+    .filter((phase) => !ONLY_LOGGED.includes(phase))
+    .map((phase) => `${phase.charAt(0).toUpperCase()}${phase.slice(1)}Seconds`);
 
 const sorted = (...names: readonly (readonly string[])[]) => [...new Set(names.flat())].sort();
 

@@ -5,6 +5,7 @@ import { type CfnTemplate, exampleTemplate, resourcesOfType, theFunction } from 
 
 const PROJECT = join(__dirname, '..', '..');
 const template = exampleTemplate();
+const withBundles = exampleTemplate({ pkiBundle: true });
 const PREFIX = 'etcd-backup-example-';
 
 interface AlarmProperties {
@@ -40,11 +41,83 @@ const GAUGES = [
   'schedule-at-risk',
 ];
 
+// With the names of resources as they are in the template, without their hashes.
+const WATCHED: Readonly<Record<string, readonly string[]>> = {
+  'no-verified-backup': ['EtcdBackup VerifiedAgeSeconds'],
+  'backup-did-not-start': [
+    'AWS/Scheduler InvocationDroppedCount of etcdbackupexample-Schedule-Group-',
+    'AWS/Scheduler InvocationsFailedToBeSentToDeadLetterCount of etcdbackupexample-Schedule-Group-',
+    'AWS/Scheduler InvocationThrottleCount of etcdbackupexample-Schedule-Group-',
+    'AWS/Scheduler TargetErrorThrottledCount of etcdbackupexample-Schedule-Group-',
+    'AWS/SQS ApproximateNumberOfMessagesVisible of ScheduleDeadLetters',
+    'AWS/Lambda Throttles of BackupServiceFunction',
+  ],
+  'backup-failed': [
+    'AWS/Lambda AsyncEventsDropped of BackupServiceFunction',
+    'AWS/Lambda DestinationDeliveryFailures of BackupServiceFunction',
+  ],
+  'verify-failed': [
+    'EtcdBackup VerifyFailed',
+    'AWS/Lambda AsyncEventsDropped of VerifyServiceFunction',
+    'AWS/Lambda DestinationDeliveryFailures of VerifyServiceFunction',
+    'AWS/Lambda Throttles of VerifyServiceFunction',
+    'AWS/SQS ApproximateNumberOfMessagesVisible of VerifyDeadLetters',
+  ],
+  'backups-unverified': ['EtcdBackup UnverifiedObjects'],
+  'no-pki-bundle': ['EtcdBackup PkiBundleStored'],
+  'pki-bundle-failed': [
+    'EtcdBackup PkiBundleIncomplete',
+    'AWS/Lambda AsyncEventsDropped of PkiServiceFunction',
+    'AWS/Scheduler InvocationDroppedCount of etcdbackupexample-Pki-Schedule-Group-',
+    'AWS/SQS ApproximateNumberOfMessagesVisible of PkiScheduleDeadLetters',
+  ],
+  'rollback-failed': ['EtcdBackup RollbacksFailed'],
+  'restore-interrupted': [
+    'EtcdBackup RestoresInterrupted',
+    'AWS/States ExecutionsTimedOut of RestoreMachineStateMachine',
+    'AWS/States ExecutionsAborted of RestoreMachineStateMachine',
+    'AWS/Lambda AsyncEventsDropped of RestoreServiceFunction',
+    'AWS/SQS ApproximateNumberOfMessagesVisible of InterruptedDeadLetters',
+  ],
+  'restore-failed': ['EtcdBackup RestoresFailed', 'AWS/States ExecutionsFailed of RestoreMachineStateMachine'],
+  'no-proven-drill': ['EtcdBackup DrillAgeSeconds'],
+  'drill-failed': [
+    'EtcdBackup DrillsFailed',
+    'EtcdBackup DrillNotPossible',
+    'AWS/Lambda AsyncEventsDropped of DrillServiceFunction',
+    'AWS/Scheduler InvocationDroppedCount of etcdbackupexample-Drill-Schedule-Group-',
+    'AWS/SQS ApproximateNumberOfMessagesVisible of DrillScheduleDeadLetters',
+  ],
+  'key-at-risk': ['EtcdBackup KeysAtRisk'],
+  'bucket-at-risk': ['EtcdBackup BucketAtRisk'],
+  'schedule-at-risk': ['EtcdBackup SchedulesAtRisk'],
+  'finding-urgent': ['EtcdBackup UrgentFindings'],
+  'finding-to-correct': ['EtcdBackup FindingsToCorrect', 'EtcdBackup FindingToolsNotKept'],
+  'audit-silent': ['AWS/Lambda Invocations of AuditServiceFunction'],
+  'audit-failing': ['AWS/Lambda Errors of AuditServiceFunction'],
+  'function-errors': [
+    'AWS/Lambda Errors of BackupServiceFunction',
+    'AWS/Lambda Errors of VerifyServiceFunction',
+    'AWS/Lambda Errors of PlanServiceFunction',
+    'AWS/Lambda Errors of RestoreServiceFunction',
+    'AWS/Lambda Errors of DrillServiceFunction',
+    'AWS/Lambda Errors of DrillRunFunction',
+    'AWS/Lambda Errors of PkiServiceFunction',
+    'AWS/Lambda Errors of NotifyServiceFunction',
+  ],
+  'notify-failed': [
+    'AWS/Lambda AsyncEventsDropped of NotifyServiceFunction',
+    'AWS/SQS ApproximateNumberOfMessagesVisible of NotifyDeadLetters',
+    'AWS/SNS NumberOfNotificationsFailed of NotifyTopic',
+  ],
+  'dashboard-failed': ['AWS/Lambda Errors of DashboardServiceFunction'],
+};
+
 describe('the alarms', () => {
   test('are those of docs/alarms.md', () => {
     const page = readFileSync(join(PROJECT, 'docs', 'alarms.md'), 'utf8');
     const sections = [...page.matchAll(/^### ([a-z-]+)$/gm)].map(([, name]) => name);
-    const withAll = [...alarmsOf(exampleTemplate({ pkiBundle: true })).keys()];
+    const withAll = [...alarmsOf(withBundles).keys()];
     expect(sections.sort()).toEqual(withAll.sort());
     expect(withAll.filter((name) => !names.includes(name))).toEqual(['no-pki-bundle', 'pki-bundle-failed']);
   });
@@ -104,7 +177,24 @@ describe('the alarms', () => {
       .flat()
       .filter(({ name }) => name === 'Errors')
       .flatMap(({ dimensions }) => Object.values(dimensions));
-    expect(functions.filter((id) => !watched.includes(id)).filter((id) => !id.startsWith('Dashboard'))).toEqual([]);
+    expect(functions.filter((id) => !watched.includes(id))).toEqual([]);
+  });
+
+  test('watch exactly this', () => {
+    const watched = Object.entries(watchedMetrics(withBundles)).map(([name, metrics]) => [
+      name.replace(PREFIX, ''),
+      metrics.map(
+        ({ namespace, name: metric, dimensions }) =>
+          `${namespace} ${metric}${
+            namespace === 'EtcdBackup'
+              ? ''
+              : ` of ${Object.values(dimensions)
+                  .join()
+                  .replace(/[0-9A-F]{8}$/, '')}`
+          }`,
+      ),
+    ]);
+    expect(Object.fromEntries(watched)).toEqual(WATCHED);
   });
 
   test('watch every dead-letter queue', () => {
@@ -350,6 +440,168 @@ function scenarioLines(): string[] {
 function inWords(minutes: number): string {
   return minutes < 60 ? `${String(minutes)} min` : `${String(Math.floor(minutes / 60))} h ${String(minutes % 60)} min`;
 }
+
+const NOTHING_MORE = { extraDatapoints: 2 };
+
+/** What rings over these values, each alarm once for each time that it does. */
+function rung(from: CfnTemplate, points: readonly Datapoint[], hours: number, clock = NOTHING_MORE): string[] {
+  return runAlarms(from, points, { from: new Date(FROM), until: new Date(FROM + hours * 60 * MINUTE), ...clock })
+    .filter(({ to }) => to === ('ALARM' satisfies AlarmState))
+    .map(({ alarm }) => alarm.replace(PREFIX, ''));
+}
+
+const every = (minutes: number, hours: number, at: (time: number) => Datapoint[], from = 0): Datapoint[] =>
+  Array.from({ length: Math.floor((hours * 60) / minutes) }, (_, index) => index * minutes)
+    .filter((minute) => minute >= from)
+    .flatMap((minute) => at(FROM + minute * MINUTE));
+
+/** A cluster from its deployment on: audit from the minute `audit` on, and a backup each `gap` hours, the first one after as long. */
+function newCluster({ gap, hours, audit }: { readonly gap: number; readonly hours: number; readonly audit: number }) {
+  let newest: number | undefined;
+  const points: Datapoint[] = [];
+  for (let minute = 0; minute < hours * 60; minute++) {
+    const time = FROM + minute * MINUTE;
+    if (minute > 0 && minute % (gap * 60) === 0) {
+      points.push(...backedUp(time), ...verified(time + 3 * MINUTE));
+      newest = time;
+    }
+    if (minute >= audit && (minute - audit) % 5 === 0) {
+      // Before the backup is verified, the one before it is the newest.
+      const known = newest === undefined || time - newest >= 3 * MINUTE ? newest : newest - gap * 60 * MINUTE;
+      const isKnown = known !== undefined && known > FROM;
+      points.push(
+        ...auditedAt(time, known ?? 0).filter(
+          ({ name }) => (name !== 'VerifiedAgeSeconds' || isKnown) && name !== 'DrillAgeSeconds',
+        ),
+      );
+    }
+  }
+  return points;
+}
+
+const rare = exampleTemplate({
+  schedule: 'rate(12 hours)',
+  drillSchedule: 'cron(30 4 ? * SUN *)',
+  pkiBundle: true,
+  keep: { hourlyHours: 48, dailyDays: 7 },
+});
+
+describe('from the deployment on', () => {
+  test.each([
+    ['of an hour', withBundles, 1],
+    ['of 12 hours', rare, 12],
+  ])('nothing rings with a schedule %s before the first backup and the first drill are due', (_what, of, gap) => {
+    for (const extraDatapoints of [0, 2]) {
+      for (const audit of [1, 20]) {
+        expect(rung(of, newCluster({ gap, hours: 25, audit }), 25, { extraDatapoints })).toEqual([]);
+      }
+    }
+  });
+
+  test('what never comes rings in the end', () => {
+    const points = newCluster({ gap: 1000, hours: 50, audit: 7 });
+    expect(rung(template, points, 50)).toEqual(['no-verified-backup', 'no-proven-drill']);
+    expect(rung(withBundles, points, 50)).toEqual(['no-verified-backup', 'no-pki-bundle', 'no-proven-drill']);
+    expect([...new Set(rung(template, [], 3))].sort()).toEqual(
+      [...GAUGES, 'audit-silent'].filter((name) => name !== 'no-proven-drill').sort(),
+    );
+  });
+});
+
+test.each(GAUGES)('%s rings by the worst value, also when a better one comes a moment before or after', (name) => {
+  const [metric] = watchedMetrics(template)[`${PREFIX}${name}`] ?? [];
+  const { Threshold } = alarms.get(name) ?? { Threshold: 0 };
+  if (metric === undefined) {
+    throw new Error(`metric of ${name}: got none, expected one`);
+  }
+  const at = (minutes: number, value: number): Datapoint => ({
+    ...metric,
+    value,
+    timestamp: new Date(FROM + minutes * MINUTE),
+  });
+  const steady = Array.from({ length: 6 }, (_, index) => at(index * 5, 0));
+  expect(rung(template, [...steady, at(26, Threshold)], 0.5)).not.toContain(name);
+  expect(rung(template, [...steady, at(26, Threshold + 1), at(27, 0)], 0.5)).toContain(name);
+});
+
+describe('what happens once', () => {
+  const EVENTS = names.filter(
+    (name) => alarms.get(name)?.TreatMissingData === 'notBreaching' && name !== 'audit-failing',
+  );
+
+  test.each(EVENTS)('rings for each of the metrics of %s alone', (name) => {
+    const count = name === 'function-errors' ? 3 : 1;
+    for (const metric of watchedMetrics(template)[`${PREFIX}${name}`] ?? []) {
+      const once = (value: number, time: number): Datapoint => ({ ...metric, value, timestamp: new Date(time) });
+      // With what is well a moment before and after: neither its least nor its mean may be what counts.
+      const well = metric.namespace.startsWith('AWS/') ? [once(0, BREAK), once(0, BREAK + 2 * MINUTE)] : [];
+      const bad = Array.from({ length: count }, (_, index) => once(1, BREAK + (1 + index) * MINUTE));
+      expect(rung(template, [...well, ...bad], 6)).toContain(name);
+      expect(rung(template, [...well, ...bad.slice(1)], 6)).not.toContain(name);
+    }
+  });
+
+  test('rings once for a finding that stays, however rare backups are, and again when it comes back', () => {
+    const found = (time: number) => [ours('UrgentFindings', 1, time), ours('FindingsToCorrect', 0, time)];
+    const clear = (time: number) => [ours('UrgentFindings', 0, time), ours('FindingsToCorrect', 0, time)];
+    const findings = (points: readonly Datapoint[]) =>
+      rung(rare, points, 24 * 6).filter((name) => name.startsWith('finding-'));
+    const days = every(12 * 60, 24 * 6, (time) => (time < FROM + 48 * 60 * MINUTE ? clear(time) : found(time)));
+    expect(findings(days)).toEqual(['finding-urgent']);
+    const again = every(12 * 60, 24 * 6, (time) =>
+      time > FROM + 50 * 60 * MINUTE && time < FROM + 80 * 60 * MINUTE ? clear(time) : found(time),
+    );
+    expect(findings(again)).toEqual(['finding-urgent', 'finding-urgent']);
+  });
+});
+
+describe('PKI bundles', () => {
+  const pki = (points: readonly Datapoint[], hours: number) =>
+    rung(withBundles, points, hours).filter((name) => name.includes('pki'));
+  const stored = (value: number) => (time: number) => [ours('PkiBundleStored', value, time)];
+
+  test('ring not while one comes a day, however late it is by an hour', () => {
+    expect(pki([...every(24 * 60, 72, stored(1)), ...every(25 * 60, 72, stored(0), 60)], 72)).toEqual([]);
+  });
+
+  test('ring a day and some hours after the last one, whether runs fail or there are none', () => {
+    const one = stored(1)(FROM);
+    for (const points of [one, [...one, ...every(60, 40, stored(0), 1)]]) {
+      expect(pki(points, 24)).toEqual([]);
+      expect(pki(points, 32)).toEqual(['no-pki-bundle']);
+    }
+  });
+
+  test('ring at once when one is not complete', () => {
+    expect(pki([...stored(1)(FROM), ours('PkiBundleIncomplete', 2, FROM)], 1)).toEqual(['pki-bundle-failed']);
+  });
+});
+
+test.each<[string, number, CfnTemplate]>([
+  ['daily', 48, template],
+  ['weekly', 14 * 24, rare],
+])('with %s drills the newest one that proved a backup may be %d hours old', (_what, hours, of) => {
+  const at = (age: number) =>
+    rung(
+      of,
+      every(5, 1, (time) => [ours('DrillAgeSeconds', age * 3600, time)]),
+      1,
+    );
+  expect(at(hours)).not.toContain('no-proven-drill');
+  expect(at(hours + 1)).toContain('no-proven-drill');
+});
+
+test('one run of audit that is lost, and triggers that come a minute early or late, ring nothing', () => {
+  const lost = FROM + 97 * MINUTE;
+  const points = simulate({})
+    .filter(({ timestamp }) => timestamp.getTime() !== lost)
+    .map((point) => ({
+      ...point,
+      timestamp: new Date(point.timestamp.getTime() + (point.timestamp.getTime() % 7) * 10_000 - 30_000),
+    }));
+  expect(simulate({}).some(({ timestamp }) => timestamp.getTime() === lost)).toBe(true);
+  expect(rung(template, points, 6)).toEqual([]);
+});
 
 describe('over simulated hours', () => {
   test('nothing rings while all is well', () => {

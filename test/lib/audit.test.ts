@@ -203,6 +203,37 @@ describe('the audit function', () => {
     });
   });
 
+  test('looks at the key of the topic, without which no alarm reaches anybody, where the stack has one of its own', async () => {
+    const arn = variablesOf(template)['TOPIC_KEY_ARN'] ?? '';
+    const id = arn.split('/').at(-1) ?? '';
+    expect(template.Resources[id]?.Properties['Description']).toMatch(/^Encrypts messages of the topic/);
+    await expect(mayAudit('kms:DescribeKey', arn)).resolves.toBe('Allowed');
+    await expect(mayAudit('kms:Decrypt', arn)).resolves.not.toBe('Allowed');
+    const topicArn = 'arn:aws:sns:eu-central-1:111122223333:oncall';
+    for (const notify of ['nobody', { topicArn }] as const) {
+      expect(variablesOf(exampleTemplate({ notify }))).not.toHaveProperty('TOPIC_KEY_ARN');
+    }
+  });
+
+  test('looks at the key and the schedule of PKI bundles where the cluster keeps them', async () => {
+    const of = exampleTemplate({ pkiBundle: true });
+    const { PKI_KEY_ARN: arn = '', SCHEDULES = '' } = variablesOf(of);
+    expect(of.Resources[arn.split('/').at(-1) ?? '']?.Type).toBe('AWS::KMS::Key');
+    expect(SCHEDULES.split(' ')).toHaveLength(3);
+    expect(SCHEDULES).toContain(`/${scheduleId('Pki', of)}`);
+    const may = (action: string) =>
+      simulate({
+        principal: roleArn(of, 'AuditService'),
+        action,
+        resource: arn,
+        context: {},
+        identityPolicies: policiesOf(of, 'AuditService'),
+        resourcePolicy: keyPolicy(of, arn.split('/').at(-1) ?? ''),
+      });
+    await expect(may('kms:DescribeKey')).resolves.toBe('Allowed');
+    await expect(may('kms:Decrypt')).resolves.not.toBe('Allowed');
+  });
+
   function groupOf(id: string): string {
     return String(template.Resources[id]?.Properties['GroupName']);
   }

@@ -232,7 +232,7 @@ test('an alarm whose line is to be drawn has to be there', () => {
         store: new Store(stack, 'Store', { cluster }),
         planMachine: machine('Plan'),
         restoreMachine: machine('Restore'),
-        alarms: [alarm],
+        alarms: { all: [alarm], watchDashboard: () => undefined },
       }),
   ).toThrow('alarm on DrillAgeSeconds: got none, expected one');
 });
@@ -304,6 +304,42 @@ describe('the dashboard role', () => {
   ])('may not %s', async (_what, action, resource, context) => {
     await expect(may(action, resource, context as Record<string, string>)).resolves.not.toBe('Allowed');
   });
+});
+
+describe('with PKI bundles', () => {
+  const of = exampleTemplate({ pkiBundle: true });
+  const may = (action: string, resource: string, context: Record<string, string> = {}) =>
+    simulate({
+      principal: roleArn(of, 'DashboardService'),
+      action,
+      resource,
+      context,
+      identityPolicies: policiesOf(of, 'DashboardService'),
+      resourcePolicy: bucketPolicy(of),
+    });
+
+  test('the function knows when one is too old, which is when the alarm on them rings', () => {
+    const { Variables } = theFunction(of, 'dashboard').Properties['Environment'] as {
+      Variables: Record<string, string>;
+    };
+    const [, alarm] =
+      resourcesOfType(of, 'AWS::CloudWatch::Alarm').find(
+        ([, { Properties }]) => Properties['MetricName'] === 'PkiBundleStored',
+      ) ?? [];
+    const { Period, EvaluationPeriods } = alarm?.Properties ?? {};
+    expect(Variables['PKI_TOO_OLD_SECONDS']).toBe(String(Number(Period) * Number(EvaluationPeriods)));
+  });
+
+  test('the role may see that they are there, and read none', async () => {
+    const bundle = `${BUCKET}/pki/20261120T060000Z.tar.zst`;
+    await expect(may('s3:ListBucketVersions', BUCKET, { 's3:prefix': 'pki/' })).resolves.toBe('Allowed');
+    await expect(may('s3:GetObjectVersion', bundle)).resolves.not.toBe('Allowed');
+    await expect(may('s3:GetObject', bundle)).resolves.not.toBe('Allowed');
+  });
+});
+
+test('the role may not see bundles where the cluster keeps none', async () => {
+  await expect(may('s3:ListBucketVersions', BUCKET, { 's3:prefix': 'pki/' })).resolves.not.toBe('Allowed');
 });
 
 test('the dashboard function gets the environment that its handler reads', () => {

@@ -2,6 +2,7 @@ import { globSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import ts from 'typescript';
 import { PHASES } from '../../lambda/restore/run';
+import { ONLY_LOGGED } from '../../lambda/shared/telemetry';
 import { FINDING_WORDS, findingMetric } from '../../lambda/verify/findings';
 
 const LAMBDA = join(__dirname, '..', '..', 'lambda');
@@ -22,7 +23,10 @@ export function emittedMetrics(): ReadonlySet<string> {
         if (MEASURING.includes(called)) {
           namesIn(node, source).forEach((name) => names.add(name));
         } else if (TIMING.includes(called)) {
-          node.arguments.filter(ts.isStringLiteral).forEach(({ text }) => names.add(durationOf(text)));
+          node.arguments
+            .filter(ts.isStringLiteral)
+            .filter(({ text }) => !ONLY_LOGGED.includes(text))
+            .forEach(({ text }) => names.add(durationOf(text)));
         }
       }
       ts.forEachChild(node, visit);

@@ -25,7 +25,8 @@ describe('the topic', () => {
     const using = Object.entries(template.Resources)
       .filter(([, resource]) => JSON.stringify(resource.Properties).includes(`"${KEY_ID}"`))
       .map(([, { Type }]) => Type);
-    expect(using.sort()).toEqual(['AWS::IAM::Policy', 'AWS::SNS::Topic']);
+    // Audit's function and role see whether it is enabled.
+    expect(using.sort()).toEqual(['AWS::IAM::Policy', 'AWS::IAM::Policy', 'AWS::Lambda::Function', 'AWS::SNS::Topic']);
     expect(template.Resources[KEY_ID]?.Properties).toMatchObject({ EnableKeyRotation: true });
   });
 

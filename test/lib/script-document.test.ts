@@ -1,4 +1,4 @@
-import { App, Duration, Stack } from 'aws-cdk-lib';
+import { App, Aws, Duration, Stack } from 'aws-cdk-lib';
 import { Template } from 'aws-cdk-lib/assertions';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -191,6 +191,15 @@ describe('a script document', () => {
       'trap by_trap EXIT',
       'used; echo "$SSM_BackupId"',
     ]);
+  });
+
+  test('counts the name of a bucket, which is known only when the stack is deployed, as the longest that there may be', () => {
+    const unknown = (times: number) => `^${Aws.REGION.repeat(times)}$`;
+    const room = { ...BACKUP_ID, maxChars: 64_000 };
+    expect(() => synthesize({ Name: { ...room, allowedPattern: unknown(1) } })).not.toThrow();
+    expect(() => synthesize({ Name: { ...room, allowedPattern: unknown(20) } })).toThrow(
+      /size of snapshot: got \d{4} bytes/,
+    );
   });
 
   test('counts what a call may pass towards the 64 KB', () => {

@@ -4,6 +4,10 @@ import {
   PutObjectRetentionCommand,
   PutObjectTaggingCommand,
 } from '@aws-sdk/client-s3';
+import { LookupEventsCommand } from '@aws-sdk/client-cloudtrail';
+import { DescribeKeyCommand } from '@aws-sdk/client-kms';
+import { setTimeout } from 'node:timers/promises';
+import type { AuditError } from '../../../lambda/shared/errors';
 import { ANNOUNCEMENT_KEY, RECEIPT_KEY } from '../verify/world';
 import { AuditWorld, failure, POLICY, SNAPSHOT_KEY } from './world';
 
@@ -27,6 +31,8 @@ const problems = (...expected: RegExp[]) =>
     name: 'AuditError',
     problems: expected.map((problem) => expect.stringMatching(problem) as unknown),
   }) as Error;
+
+const never = () => new Promise(() => undefined);
 
 const at = (time: string) => {
   audit.world.now = new Date(time);
@@ -74,6 +80,7 @@ describe('a cluster that is well', () => {
       callers: [],
     });
     expect(audit.gauges).toEqual(outcome.gauges);
+    expect(audit.published).toEqual([outcome.gauges]);
     expect(audit.world.lines.at(-1)).toMatchObject({ message: 'phase done', phase: 'audit', seconds: 0 });
   });
 
@@ -198,6 +205,14 @@ describe('the newest verified backup', () => {
     expect(audit.gauges).not.toHaveProperty('VerifiedAgeSeconds');
     expect(audit.gauges).toMatchObject({ StoredBackups: 1, KeysAtRisk: 0 });
   });
+});
+
+test('an object whose name is that of an old backup, and of no time, hides no receipt', async () => {
+  await audit.verified(A);
+  audit.world.put('snapshots/20259999T999999Z.db.zst', Buffer.from('x'), {}, { tag: 'failed' });
+  audit.forget();
+  await audit.run();
+  expect(audit.gauges).toMatchObject({ VerifiedAgeSeconds: 300, UnverifiedObjects: 0, StoredBackups: 2 });
 });
 
 describe('a version that was not verified', () => {
@@ -544,6 +559,71 @@ describe('everything at once', () => {
     audit.world.s3Mock.on(ListObjectVersionsCommand).rejects(failure('AccessDenied', 403));
     await expect(audit.run()).rejects.toEqual(problems(/^newest drill/, /^records of restores/, /^what is stored/));
     expect(audit.gauges).toEqual({ KeysAtRisk: 0, SchedulesAtRisk: 0, BucketAtRisk: 0 });
+  });
+
+  test('tells no age when it is not known on which timeline a backup is', async () => {
+    await audit.verified(A);
+    audit.forget();
+    audit.world.s3Mock.on(ListObjectVersionsCommand, { Prefix: 'restores/' }).rejects(failure('AccessDenied', 403));
+    await expect(audit.run()).rejects.toEqual(problems(/^records of restores: StoreError/));
+    expect(audit.gauges).not.toHaveProperty('VerifiedAgeSeconds');
+    expect(audit.gauges).toMatchObject({ StoredLatest: 1, UnverifiedObjects: 0, KeysAtRisk: 0 });
+  });
+
+  test('says in its message what to correct, and that all else was measured', async () => {
+    audit.keys[RECEIPT_KEY] = failure('AccessDeniedException');
+    await expect(audit.run()).rejects.toThrow(
+      /^audit could not determine or do 1 thing: kms:DescribeKey of the receipt key .*; all else was measured, and what is missing lets its alarm ring: correct that/,
+    );
+    expect(audit.published).toEqual([
+      expect.objectContaining({ StoredBackups: 0, UnverifiedObjects: 0, SchedulesAtRisk: 0, BucketAtRisk: 0 }),
+    ]);
+  });
+
+  test.each<[string, () => void, RegExp, string[]]>([
+    [
+      'S3 hangs while it lists',
+      () => audit.world.s3Mock.on(ListObjectVersionsCommand).callsFake(never),
+      /^records of restores: got no answer within 200 s/,
+      ['KeysAtRisk', 'SchedulesAtRisk', 'BucketAtRisk'],
+    ],
+    [
+      'KMS hangs',
+      () => audit.world.kmsMock.on(DescribeKeyCommand).callsFake(never),
+      /^keys: got no answer within 200 s/,
+      ['VerifiedAgeSeconds', 'StoredBackups', 'UnverifiedObjects', 'SchedulesAtRisk', 'BucketAtRisk'],
+    ],
+    [
+      'CloudTrail hangs',
+      () => {
+        audit.executions = [{ executionArn: 'arn:execution', startDate: new Date('2026-11-20T14:00:00Z') }];
+        audit.trailMock.on(LookupEventsCommand).callsFake(never);
+      },
+      /^who started restores: got no answer within 200 s/,
+      ['VerifiedAgeSeconds', 'StoredBackups', 'UnverifiedObjects', 'KeysAtRisk', 'SchedulesAtRisk', 'BucketAtRisk'],
+    ],
+  ])('tells all else before its own time is over when %s', async (_what, hang, problem, gauges) => {
+    await audit.verified(A);
+    audit.forget();
+    hang();
+    audit.change = { wait: () => setTimeout(300) };
+    const error: unknown = await audit.run().catch((thrown: unknown) => thrown);
+    expect(error).toMatchObject({ name: 'AuditError' });
+    expect((error as AuditError).problems).toContainEqual(expect.stringMatching(problem));
+    expect(Object.keys(audit.published[0] ?? {})).toEqual(expect.arrayContaining(gauges));
+  });
+
+  test('a run whose time was over measures nothing any more when its answers come, together with those of the next one', async () => {
+    const answers: ((answer: unknown) => void)[] = [];
+    audit.world.kmsMock.on(DescribeKeyCommand).callsFake(() => new Promise((resolve) => answers.push(resolve)));
+    audit.change = { wait: () => setTimeout(300) };
+    await expect(audit.run()).rejects.toEqual(problems(/^keys: got no answer/));
+    audit.forget();
+    answers.forEach((answer) => {
+      answer({ KeyMetadata: { KeyState: 'Enabled' } });
+    });
+    await setTimeout(20);
+    expect(audit.gauges).toEqual({});
   });
 
   test('refuses an event of something else before it asks anything', async () => {

@@ -1,7 +1,7 @@
 import { dueAt, MAX_ASKED } from '../../../lambda/audit/ask-verify';
 import { encryptionRisks, lockRisks, publicAccessRisks } from '../../../lambda/audit/bucket';
 import { readEvent } from '../../../lambda/audit/event';
-import { lockNewestUntil } from '../../../lambda/audit/newest';
+import { lockNewestUntil, savedAt } from '../../../lambda/audit/newest';
 import { countOf } from '../../../lambda/audit/risks';
 import { countByTag, type Held, unsettled, unverified } from '../../../lambda/audit/stored';
 import type { Retention } from '../../../lambda/shared/retention';
@@ -21,6 +21,15 @@ function held(id: string, tag: Retention | undefined, hasReceipt: boolean, minut
     hasReceipt,
   };
 }
+
+test.each([
+  ['its trigger', '20261120T140000Z', '2026-11-20T14:00:00.000Z'],
+  ['its storing, where its id lies ahead', '20991120T140000Z', '2026-11-20T14:05:00.000Z'],
+  ['its storing, where its id names no time', '20269999T999999Z', '2026-11-20T14:05:00.000Z'],
+  ['its storing, where its id names none that is early', '20009999T999999Z', '2026-11-20T14:05:00.000Z'],
+])('a backup is as old as %s', (_what, backupId, expected) => {
+  expect(savedAt(backupId, new Date('2026-11-20T14:05:00Z')).toISOString()).toBe(expected);
+});
 
 describe('what is not verified', () => {
   test.each<[string, Retention | undefined, boolean, number, boolean]>([

@@ -40,6 +40,14 @@ test('loads with the environment that the stack sets, and refuses an event befor
   await expect(load().handler({ key1: 'value1' })).rejects.toMatchObject({ name: 'EventError' });
 });
 
+test.each(['PKI_KEY_ARN', 'TOPIC_KEY_ARN'])(
+  'fails to load with an empty %s, which is only there where there is a key',
+  (name) => {
+    process.env[name] = '';
+    expect(load).toThrow(`environment variable ${name}: got an empty value`);
+  },
+);
+
 test.each(Object.keys(environment))('fails to load without %s', (name) => {
   process.env[name] = '';
   expect(load).toThrow(

@@ -20,6 +20,7 @@ import { CREDENTIALS } from '../backup/cloud';
 import { ANNOUNCEMENT_KEY, type Put, RECEIPT_KEY, World } from '../verify/world';
 
 export const MACHINE = 'arn:aws:states:us-east-1:000000000000:stateMachine:restore';
+export const TOPIC_KEY = 'arn:aws:kms:us-east-1:000000000000:key/topic';
 export const SNAPSHOT_KEY = 'arn:aws:kms:us-east-1:000000000000:key/snapshot';
 export const EXPIRY = {
   days: {
@@ -138,6 +139,7 @@ export class AuditWorld {
     [SNAPSHOT_KEY]: { KeyState: 'Enabled' },
     [ANNOUNCEMENT_KEY]: { KeyState: 'Enabled' },
     [RECEIPT_KEY]: { KeyState: 'Enabled' },
+    [TOPIC_KEY]: { KeyState: 'Enabled' },
   };
   readonly schedules: Record<string, unknown> = {
     'backups/hourly': { State: 'ENABLED' },
@@ -151,6 +153,8 @@ export class AuditWorld {
   /** What verify does when it is started; without it nothing happens. */
   onAsked: ((event: unknown) => Promise<unknown>) | undefined;
   change: Partial<AuditDeps> = {};
+  /** The gauges of each time that metrics were written: what was only measured until then reaches nobody. */
+  readonly published: Record<string, number | undefined>[] = [];
   readonly #clients = {
     lambda: new LambdaClient(CONFIG),
     scheduler: new SchedulerClient(CONFIG),
@@ -237,7 +241,7 @@ export class AuditWorld {
       store,
       kms,
       receiptKeyArn,
-      telemetry,
+      telemetry: { ...telemetry, publish: () => this.published.push(this.gauges) },
       now,
       ...this.#clients,
       verifyFunction: 'verify',
@@ -246,6 +250,7 @@ export class AuditWorld {
         { name: 'snapshot key', arn: SNAPSHOT_KEY, without: 'without it no backup can be read' },
         { name: 'announcement key', arn: ANNOUNCEMENT_KEY, without: 'without it no backup can be taken' },
         { name: 'receipt key', arn: RECEIPT_KEY, without: 'without it no backup can be verified' },
+        { name: "topic's key", arn: TOPIC_KEY, without: 'without it no alarm reaches anybody' },
       ],
       schedules: [
         { group: 'backups', name: 'hourly' },
@@ -253,6 +258,12 @@ export class AuditWorld {
       ],
       bucket: { adopted: false, lockDays: 2, expiry: EXPIRY },
       memory: this.memory,
+      wait: (_milliseconds, signal) =>
+        new Promise((_resolve, reject) => {
+          signal.addEventListener('abort', () => {
+            reject(new Error('aborted'));
+          });
+        }),
       ...this.change,
     };
   }

@@ -1,6 +1,7 @@
 import { GetObjectCommand, GetObjectTaggingCommand, ListObjectVersionsCommand } from '@aws-sdk/client-s3';
 import { dashboard, type DashboardDeps } from '../../../lambda/dashboard/dashboard';
 import { readNewestBackups, SHOWN } from '../../../lambda/dashboard/newest-backups';
+import { timeOf } from '../../../lambda/audit/newest';
 import { backupIdBefore } from '../../../lambda/shared/backup-id';
 import { RECEIPT_KEY, World } from '../verify/world';
 import { drillOf, MACHINE } from './models';
@@ -28,6 +29,7 @@ function deps(): DashboardDeps {
     restoreMachineArn: MACHINE,
     recoveryPointSeconds: 7200,
     drillTooOldSeconds: 172_800,
+    pkiTooOldSeconds: undefined,
     expiry: {
       days: {
         pending: 35,
@@ -63,9 +65,12 @@ function pending(backupId: string) {
   return world.put(`snapshots/${backupId}.db.zst`, Buffer.from('x'), {}, { tag: 'pending' }).stored;
 }
 
-function putDrill(backupId: string, drillId: string, changed: object = {}) {
+function putDrill(backupId: string, drillId: string, changed: object = {}, storedAt = timeOf(drillId)) {
+  const now = world.now;
+  world.now = storedAt;
   const record = { ...drillOf(backupId, drillId), cluster: 'lab', ...changed };
-  return world.put(`drills/${drillId}.json`, Buffer.from(JSON.stringify(record)), {});
+  world.put(`drills/${drillId}.json`, Buffer.from(JSON.stringify(record)), {});
+  world.now = now;
 }
 
 async function linesOf() {
@@ -281,6 +286,83 @@ describe('drills', () => {
       expect.stringContaining('got 200000 bytes'),
       expect.stringContaining("cluster 'other', expected 'lab'"),
     ]);
+  });
+});
+
+describe('names that are no times', () => {
+  const context = { requestId: 'request-1' };
+
+  test.each([
+    ['a snapshot', () => pending('20269999T999999Z')],
+    ['an old snapshot', () => pending('20259999T999999Z')],
+    ['the record of a restore', () => world.put('restores/20269999T999999Z.json', Buffer.from('{}'), {})],
+    [
+      'a drill',
+      () => {
+        putDrill(id(9), '20269999T999999Z', {}, world.now);
+      },
+    ],
+    [
+      'the backup of a drill',
+      () => {
+        putDrill('20269999T999999Z', '20261120T093000Z');
+      },
+    ],
+    ['a PKI bundle', () => world.put('pki/20269999T999999Z.tar.zst', Buffer.from('x'), {})],
+  ])('do not take the page along: %s', async (_what, put) => {
+    await verified(id(9));
+    put();
+    change = { pkiTooOldSeconds: 93_600 };
+    const page = await dashboard(deps(), {}, context);
+    expect(page).toContain('Restore the backup of 2026-11-20 09:00');
+    expect(page).not.toMatch(/NaN|Invalid/);
+  });
+
+  test('nor does a proof look young for ever whose id lies ahead: it is as old as it was stored', async () => {
+    const now = world.now;
+    const { event, stored } = world.backup('20991120T140000Z');
+    Object.assign(stored, { storedAt: now });
+    world.now = now;
+    await world.verify(event);
+    world.now = new Date(now.getTime() + 3 * 3_600_000);
+    expect((await readNewestBackups(deps())).newestProof?.time).toEqual(now);
+    await expect(dashboard(deps(), {}, context)).resolves.toContain('older than the recovery point objective of 2 h');
+  });
+
+  test('nor does a drill look young for ever whose id lies ahead: it is left out, and that is said', async () => {
+    const { versionId } = await verified(id(9));
+    world.now = new Date('2026-11-20T10:00:00Z');
+    putDrill(id(9), '20261120T093000Z', { versionId });
+    putDrill(id(9), '20991120T093000Z', { versionId }, world.now);
+    putDrill(id(9), '20269999T999999Z', { versionId }, world.now);
+    const { lastDrill, warnings } = await readNewestBackups(deps());
+    expect(lastDrill?.drillId).toBe('20261120T093000Z');
+    expect(warnings).toEqual([
+      expect.stringMatching(/^drills\/20269999T999999Z.json: got a drill of a time after that at which/),
+      expect.stringMatching(/^drills\/20991120T093000Z.json: got a drill of a time after that at which/),
+    ]);
+  });
+});
+
+describe('PKI bundles', () => {
+  const bundle = (bundleId: string, ending = 'tar.zst') => world.put(`pki/${bundleId}.${ending}`, Buffer.from('x'), {});
+
+  test('are not looked for where the cluster keeps none', async () => {
+    bundle('20261120T060000Z');
+    expect((await readNewestBackups(deps())).pki).toBeUndefined();
+    expect(world.s3Mock.commandCalls(ListObjectVersionsCommand, { Prefix: 'pki/' })).toHaveLength(0);
+  });
+
+  test('are seen by the newest of them, and none is read', async () => {
+    change = { pkiTooOldSeconds: 93_600 };
+    expect((await readNewestBackups(deps())).pki).toEqual({ newest: undefined, tooOldSeconds: 93_600 });
+    world.now = new Date('2026-11-20T07:00:00Z');
+    bundle('20261119T060000Z');
+    bundle('20261120T060000Z', 'tar.gz');
+    // What lies ahead, and what is no bundle.
+    bundle('20991120T060000Z', 'json');
+    expect((await readNewestBackups(deps())).pki?.newest).toEqual(new Date('2026-11-20T06:00:00Z'));
+    expect(world.s3Mock.commandCalls(GetObjectCommand)).toHaveLength(0);
   });
 });
 

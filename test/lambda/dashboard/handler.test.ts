@@ -39,6 +39,13 @@ test('loads with the environment that the stack sets, and describes itself', asy
   await expect(load().handler({ describe: true }, context)).resolves.toMatch(/^## /);
 });
 
+test('loads where the cluster keeps PKI bundles, and not with nonsense in their age', () => {
+  process.env['PKI_TOO_OLD_SECONDS'] = '93600';
+  expect(load).not.toThrow();
+  process.env['PKI_TOO_OLD_SECONDS'] = 'a day';
+  expect(load).toThrow('environment variable PKI_TOO_OLD_SECONDS');
+});
+
 test.each(Object.keys(environment))('fails to load without %s', (name) => {
   process.env[name] = '';
   expect(load).toThrow(`environment variable ${name}: got an empty value, expected`);

@@ -1,5 +1,5 @@
 import type { BackupLine, DashboardModel } from '../../../lambda/dashboard/model';
-import { timeOf } from '../../../lambda/dashboard/model';
+import { timeOf } from '../../../lambda/audit/newest';
 import { backupIdBefore, backupIdOf } from '../../../lambda/shared/backup-id';
 import type { DrillRecord } from '../../../lambda/shared/drill-record';
 import type { Receipt } from '../../../lambda/shared/receipt';
@@ -81,6 +81,7 @@ export function modelOf(lines: readonly BackupLine[], change: Partial<DashboardM
     markedDeleted: 0,
     restores: [],
     lastDrill: undefined,
+    pki: undefined,
     warnings: [],
     restoreMachineArn: MACHINE,
     ...change,
@@ -173,6 +174,7 @@ function trouble(): DashboardModel {
     newestProof: lines[4],
     restores: ['20261120T061500Z'],
     lastDrill: failed,
+    pki: { newest: new Date('2026-11-18T06:00:00Z'), tooOldSeconds: 93_600 },
   });
 }
 

@@ -1,4 +1,5 @@
 import { PALETTES } from '../../../lambda/dashboard/style';
+import type { DashboardModel } from '../../../lambda/dashboard/model';
 import { renderFailure, renderPage } from '../../../lambda/dashboard/render';
 import type { WidgetContext } from '../../../lambda/dashboard/widget-context';
 import { readRequest } from '../../../lambda/plan/request';
@@ -230,6 +231,28 @@ describe('what is at the top', () => {
     );
     expect(words(html)).toContain(said);
     expect(html).toContain(`eb-value ${tone}`);
+  });
+
+  test.each<[string, Partial<DashboardModel>['pki'], string | undefined]>([
+    ['not kept', undefined, undefined],
+    ['none yet', { newest: undefined, tooOldSeconds: 93_600 }, 'Newest PKI bundle None yet the cluster could not be'],
+    [
+      'young',
+      { newest: new Date('2026-11-20T06:00:00Z'), tooOldSeconds: 93_600 },
+      'Newest PKI bundle 8 h 34 min old of 2026-11-20 06:00 Stored',
+    ],
+    [
+      'too old',
+      { newest: new Date('2026-11-18T06:00:00Z'), tooOldSeconds: 93_600 },
+      'Newest PKI bundle 2 d 8 h old of 2026-11-18 06:00; more than 1 d 2 h',
+    ],
+  ])('bundles of the PKI: %s', (_what, pki, expected) => {
+    const facts = top(modelOf([verifiedLine('20261120T140000Z')], { pki }));
+    if (expected === undefined) {
+      expect(facts).not.toContain('PKI');
+    } else {
+      expect(facts).toContain(expected);
+    }
   });
 
   test('a drill that is too old is a warning, whatever it proved', () => {

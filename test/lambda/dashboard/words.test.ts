@@ -54,6 +54,10 @@ test('a time with seconds has them', () => {
   expect(moment(new Date('2026-11-20T14:30:12Z'), 0)).toBe('2026-11-20 14:30:12');
 });
 
+test('what names no time is said to be none, rather than that nothing is shown', () => {
+  expect(moment(new Date('2026-99-99T99:99:99Z'), 60)).toBe('no time');
+});
+
 describe('text of others', () => {
   test('is escaped, also for attributes', () => {
     expect(text(`<b a="1" b='2'>&amp;`)).toBe('<bdi>&lt;b a=&quot;1&quot; b=&#39;2&#39;&gt;&amp;amp;</bdi>');

@@ -1,4 +1,4 @@
-import { createTelemetry, MetricUnit } from '../../../lambda/shared/telemetry';
+import { createTelemetry, MetricUnit, ONLY_LOGGED } from '../../../lambda/shared/telemetry';
 
 const environment = {
   POWERTOOLS_METRICS_NAMESPACE: 'EtcdBackup',
@@ -46,6 +46,28 @@ test('metrics are one line of embedded metric format with the one dimension clus
     cluster: 'lab',
     SnapshotSeconds: 12.5,
     CompressedBytes: 9_000_000,
+  });
+});
+
+test.each(ONLY_LOGGED)('the duration of %s is in its line, and no metric that is paid for', (phase) => {
+  const metrics: string[] = [];
+  const lines: string[] = [];
+  jest.spyOn(console, 'log').mockImplementation((line: string) => metrics.push(line));
+  jest.spyOn(console, 'info').mockImplementation((line: string) => lines.push(line));
+  jest.spyOn(console, 'error').mockImplementation((line: string) => lines.push(line));
+  const telemetry = createTelemetry('lab');
+
+  telemetry.phaseDone(phase, 12.5, {});
+  telemetry.phaseFailed(phase, 2, {});
+  telemetry.measure('CompressedBytes', MetricUnit.Bytes, 9_000_000);
+  telemetry.publish();
+
+  expect(lines.map((line) => JSON.parse(line) as unknown)).toMatchObject([
+    { phase, seconds: 12.5 },
+    { phase, seconds: 2 },
+  ]);
+  expect(JSON.parse(metrics[0] ?? '')).toMatchObject({
+    _aws: { CloudWatchMetrics: [{ Metrics: [{ Name: 'CompressedBytes', Unit: 'Bytes' }] }] },
   });
 });
 
