@@ -665,6 +665,9 @@ function notifyProblems(entry: {
       ];
 }
 
+// Start, snapshot, upload and proof of a large database, and audit's five minutes.
+const PROOF_MINUTES = 15;
+
 /** An objective that the schedule cannot meet would ring at every backup. */
 function recoveryPointProblems(entry: {
   readonly schedule: string;
@@ -676,13 +679,14 @@ function recoveryPointProblems(entry: {
     return [];
   }
   const flexible = entry.flexibleWindow?.toMinutes({ integral: false }) ?? 0;
-  return entry.recoveryPoint.toMinutes({ integral: false }) > gap + flexible
+  const longest = gap + flexible;
+  return entry.recoveryPoint.toMinutes({ integral: false }) >= longest + PROOF_MINUTES
     ? []
     : [
         {
           path: ['recoveryPoint'],
           input: entry.recoveryPoint,
-          message: `more than ${String(gap + flexible)} minutes, the longest gap that the schedule${flexible > 0 ? ' and flexibleWindow' : ''} can leave between two backups, and the time that a backup and its proof take`,
+          message: `at least ${String(longest + PROOF_MINUTES)} minutes: the longest gap that the schedule${flexible > 0 ? ' and flexibleWindow' : ''} can leave between two backups is ${String(longest)}, and a backup and its proof take their time, for which ${String(PROOF_MINUTES)} are left`,
         },
       ];
 }

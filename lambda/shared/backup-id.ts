@@ -15,3 +15,8 @@ export function backupIdBefore(backupId: string, seconds: number): string {
   }
   return backupIdOf(new Date(Date.UTC(year, month - 1, day, hour, minute, second - seconds)));
 }
+
+/** Whether it is a backup id, and the time in it is one. */
+export function isBackupId(text: string): boolean {
+  return BACKUP_ID_PATTERN.test(text) && backupIdBefore(text, 0) === text;
+}

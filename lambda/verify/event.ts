@@ -1,9 +1,11 @@
 import * as z from 'zod/mini';
-import { BACKUP_ID_PATTERN } from '../shared/backup-id';
+import { isBackupId } from '../shared/backup-id';
 import { check, text } from '../shared/check';
 import { EventError } from '../shared/errors';
 
 const SNAPSHOT_KEY = /^snapshots\/(\d{8}T\d{6}Z)\.db\.(?:zst|gz)$/;
+const A_KEY = 'the key of a snapshot such as snapshots/20261120T140000Z.db.zst';
+const A_BACKUP_ID = 'a backup id such as 20261120T140000Z';
 
 // EventBridge adds fields as it likes: only what is used is looked at.
 const objectCreated = z.object(
@@ -15,7 +17,7 @@ const objectCreated = z.object(
         bucket: z.object({ name: z.string("a bucket's name") }, 'an object'),
         object: z.object(
           {
-            key: text(SNAPSHOT_KEY, 'the key of a snapshot such as snapshots/20261120T140000Z.db.zst'),
+            key: z.string(A_KEY).check(z.refine((key) => isBackupId(SNAPSHOT_KEY.exec(key)?.[1] ?? ''), A_KEY)),
             'version-id': text(/^[ -~]{1,1024}$/, 'the id of a version'),
           },
           'an object',
@@ -28,7 +30,7 @@ const objectCreated = z.object(
 );
 
 const byHand = z.strictObject(
-  { backupId: text(BACKUP_ID_PATTERN, 'a backup id such as 20261120T140000Z') },
+  { backupId: z.string(A_BACKUP_ID).check(z.refine(isBackupId, A_BACKUP_ID)) },
   'an object',
 );
 

@@ -95,26 +95,26 @@ describe('the recovery point objective', () => {
   });
 
   test.each<[string, object, string[]]>([
-    ['a minute longer than the gap', { recoveryPoint: Duration.minutes(61) }, []],
+    ['a quarter of an hour longer than the gap', { recoveryPoint: Duration.minutes(75) }, []],
     [
       'as long as the gap',
-      { recoveryPoint: Duration.minutes(60) },
+      { recoveryPoint: Duration.minutes(74) },
       [
-        'prod.recoveryPoint: got 60 minutes, expected more than 60 minutes, the longest gap that the schedule can leave between two backups, and the time that a backup and its proof take',
+        'prod.recoveryPoint: got 74 minutes, expected at least 75 minutes: the longest gap that the schedule can leave between two backups is 60, and a backup and its proof take their time, for which 15 are left',
       ],
     ],
     [
       'longer than the gap, but not with the flexible window',
       { recoveryPoint: Duration.minutes(70), flexibleWindow: Duration.minutes(15) },
       [
-        'prod.recoveryPoint: got 70 minutes, expected more than 75 minutes, the longest gap that the schedule and flexibleWindow can leave between two backups, and the time that a backup and its proof take',
+        'prod.recoveryPoint: got 70 minutes, expected at least 90 minutes: the longest gap that the schedule and flexibleWindow can leave between two backups is 75, and a backup and its proof take their time, for which 15 are left',
       ],
     ],
     [
       'shorter than the weekend that the schedule leaves out',
       { recoveryPoint: Duration.days(1), schedule: 'cron(0 * ? * MON-FRI *)' },
       [
-        'prod.recoveryPoint: got 1440 minutes, expected more than 2940 minutes, the longest gap that the schedule can leave between two backups, and the time that a backup and its proof take',
+        'prod.recoveryPoint: got 1440 minutes, expected at least 2955 minutes: the longest gap that the schedule can leave between two backups is 2940, and a backup and its proof take their time, for which 15 are left',
       ],
     ],
   ])('that is %s has the problems %#', (_what, change, problems) => {

@@ -39,6 +39,15 @@ test.each<[unknown, string[]]>([
     objectCreated({ key: 'snapshots/../20261120T140000Z.db.zst', versionId: 'v' }),
     [`detail.object.key: got "snapshots/../20261120T140000Z.db.zst", ${noKey}`],
   ],
+  // Signed under such an id, its receipt would be one that nobody can place in time.
+  [
+    objectCreated({ key: 'snapshots/20261320T140000Z.db.zst', versionId: 'v' }),
+    [`detail.object.key: got "snapshots/20261320T140000Z.db.zst", ${noKey}`],
+  ],
+  [
+    { backupId: '20260231T000000Z' },
+    ['backupId: got "20260231T000000Z", expected a backup id such as 20261120T140000Z'],
+  ],
 ])('throws with every problem of %j at once', (event, problems) => {
   expect(() => readEvent(event)).toThrow(expect.objectContaining({ name: 'EventError', problems }) as Error);
 });
