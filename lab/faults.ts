@@ -7,7 +7,18 @@ import type { Execution, ExecutionResult, FleetNode, StateVisit } from './aws/aw
 import type { Random } from './damage';
 import type { LabNode } from './nodes/lab-node';
 import { COMPONENTS } from './nodes/manifests';
-import { compare, contentsAt, lookBefore, output, type Proven, revisionOf, type Seen, startRestore } from './restores';
+import {
+  compare,
+  contentsAt,
+  leftBehind,
+  lookBefore,
+  named,
+  output,
+  type Proven,
+  revisionOf,
+  type Seen,
+  startRestore,
+} from './restores';
 import type { Lab } from './start-lab';
 
 // What can go wrong in the middle of a restore, done to a restore that runs, and what has to be true whatever that was: the control plane is
@@ -89,7 +100,6 @@ export interface Outcome {
 }
 
 const STATE_DATA = '/var/lib/etcd-backup';
-const JOURNAL = `${STATE_DATA}/restore/journal`;
 const FILLER = `${STATE_DATA}/filler`;
 const LAB_CURL = '/opt/lab/sbin/curl';
 // Longer than an agent takes to reconnect, shorter than a command waits for one.
@@ -544,30 +554,6 @@ const firstDifference = (what: string, got: string, wanted: string): string[] =>
   return [`${what}: got ${added.join(' | ') || 'less'}, expected ${missing.join(' | ') || 'no more'}`];
 };
 
-/** What a restore leaves that stands in the way of a backup or of the next restore. */
-export const leftBehind = ({ controlPlane: { nodes } }: Lab): string[] =>
-  nodes.flatMap((node) =>
-    [
-      JOURNAL,
-      `${JOURNAL}.next`,
-      ...named(node, '/var/lib/etcd', '.restore-'),
-      ...named(node, '/etc/kubernetes', 'manifests.before-'),
-      ...named(node, `${STATE_DATA}/restore`, '2'),
-    ]
-      .filter((path) => existsSync(`/proc/${String(node.pid)}/root${path}`))
-      .concat(existsSync(`/proc/${String(node.pid)}/root/run/etcd-backup`) ? ['/run/etcd-backup'] : [])
-      .map((path) => `${path} is still there on ${node.name}`),
-  );
-
-const named = (node: LabNode, folder: string, start: string): string[] => {
-  const path = `/proc/${String(node.pid)}/root${folder}`;
-  return existsSync(path)
-    ? readdirSync(path)
-        .filter((name) => name.startsWith(start))
-        .map((name) => `${folder}/${name}`)
-    : [];
-};
-
 /** What is not as it was; empty when everything is. Waits for members and API servers as long as they may take to start. */
 export const differences = async (lab: Lab, before: OldState): Promise<string[]> => {
   const { controlPlane } = lab;
@@ -715,7 +701,7 @@ const judgeEnd = async (
     case 'RestoredWithoutBackup':
     case 'Restored': {
       try {
-        await compare(lab, { execution, expected: proven, seen, laterKey: 'gone' });
+        await compare(lab, { execution, expected: proven, seen, laterKey: 'gone', leftBehind: 'judged by the caller' });
       } catch (error) {
         return other(String(error));
       }
