@@ -51,13 +51,13 @@ start_etcd() {
 
 # await_serving: until this member serves its peers; etcd takes connections long before that, and shakes hands.
 await_serving() {
-  local option list url deadline status
+  local option file url deadline status
   local -a certificate=()
   for option in cert key; do
     etcd_setting "peer-$option-file" ''
-    list=$FLAG
-    host_path "$list"
-    [[ -z $list || ! -r $HOST_PATH ]] || certificate+=("--$option" "$HOST_PATH")
+    file=$FLAG
+    host_path "$file"
+    [[ -z $file || ! -r $HOST_PATH ]] || certificate+=("--$option" "$HOST_PATH")
   done
   etcd_setting listen-peer-urls ''
   url=${FLAG%%,*}
