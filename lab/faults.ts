@@ -594,10 +594,15 @@ const differencesToRestored = async (lab: Lab, execution: Execution, proven: Pro
     .findLast((candidate) => candidate !== undefined && candidate > 0);
   if (bump === undefined) return ['it ended before it had chosen a revision'];
   const said = leftBehind(lab);
-  for (const node of controlPlane.nodes)
+  const revision = proven.revision + bump;
+  for (const node of controlPlane.nodes) {
+    const reached = await revisionOf(node);
     said.push(
-      ...firstDifference(`contents on ${node.name}`, await contentsAt(node, proven.revision + bump), proven.contents),
+      ...(reached < revision
+        ? [`revision on ${node.name}: got ${String(reached)}, expected at least ${String(revision)}`]
+        : firstDifference(`contents on ${node.name}`, await contentsAt(node, revision), proven.contents)),
     );
+  }
   return said;
 };
 
