@@ -129,10 +129,13 @@ describe('an upload from a node', () => {
   test('with a header that would have another host take it is refused, and not sent', async () => {
     stage();
     const { Url, Headers } = await presigned();
-    expect(await upload({ Url, Headers: `${Headers}|host: elsewhere.example` })).toMatchObject({
+    const parameters = { Url, Headers: `${Headers}|host: elsewhere.example` };
+    expect(await runScript(node, 'upload', { parameters })).toMatchObject({
       code: 11,
       result: { ok: false, error: 'bad-parameter' },
     });
+    // What is staged is as it was, and the key is still free.
+    expect(await upload({ Url, Headers })).toMatchObject({ code: 0 });
   });
 
   test('with nobody at the other end is tried three times, then fails', async () => {
