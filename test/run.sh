@@ -41,6 +41,7 @@ fi
 hash -r
 step 'static checks' bash test/lint.sh
 step 'unit tests' jest --selectProjects unit --ci
-step 'tests on real nodes' jest --selectProjects integration --ci
+# Three at a time: they wait more than they work.
+step 'tests on real nodes' jest --selectProjects integration --ci --maxWorkers 3
 printf '\n%d passed, %d failed\n' "$passed" "$failed"
 ((failed == 0))
