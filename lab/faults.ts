@@ -802,8 +802,8 @@ const undo = async (
   const left = await differencesToRestored(lab, execution, proven);
   if (left.length === 0 && ['FinishedForward', 'PlanOnly'].includes(last)) return { end: 'ServedOn' };
   const old = await differences(lab, before);
-  // Stopped before anything was there to be undone.
-  if (old.length === 0 && last === 'RestoreFailed') return { end: 'OldState' };
+  // Stopped before anything was there to be undone, or when all of it was undone: the backup of what the restore replaced is shown as a plan then.
+  if (old.length === 0 && ['RestoreFailed', 'PlanOnly'].includes(last)) return { end: 'OldState' };
   return other(...left, ...old, said);
 };
 
