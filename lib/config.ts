@@ -1,6 +1,6 @@
 import { Duration } from 'aws-cdk-lib';
 import * as z from 'zod';
-import { BACKUP_ID_PATTERN } from '../lambda/shared/backup-id';
+import { isBackupId } from '../lambda/shared/backup-id';
 import { type Keep, keptDays, MAX_KEPT, type RetentionClass, RETENTIONS } from '../lambda/shared/retention';
 import { longestInterval, shortestInterval } from './schedule-expression';
 
@@ -339,11 +339,6 @@ function isTimeZone(name: string): boolean {
 }
 
 const BACKUP_ID = 'a backup id that is a time, for example 20261120T140000Z';
-
-function isBackupId(id: string): boolean {
-  const time = id.replace(/^(....)(..)(..)T(..)(..)(..)Z$/, '$1-$2-$3T$4:$5:$6.000Z');
-  return BACKUP_ID_PATTERN.test(id) && !Number.isNaN(Date.parse(time)) && new Date(time).toISOString() === time;
-}
 
 function scheduleExpression({ shortest, example }: { shortest: number; example: string }) {
   const expected = `cron(minutes hours day-of-month month day-of-week year) or rate(value unit), not more often than every ${String(shortest)} minutes, for example ${example}`;

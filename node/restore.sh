@@ -385,7 +385,8 @@ start_kubelet() {
 
 # ---------------------------------------------------------------- members side by side
 
-# Of the rule that start.sh makes, for as long as etcd starts. Low, so that no table that a network plugin has made is asked before it; the table of the node's own addresses is at 0.
+# Of the rule that start.sh makes, for as long as etcd starts. Low, so that no table that a network plugin has made is asked before it; the table
+# of the node's own addresses is at 0.
 readonly HOLD_PRIORITY=238
 
 # release_peers: takes that rule away again, as often as it is there.

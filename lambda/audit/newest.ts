@@ -1,5 +1,6 @@
 import * as z from 'zod/mini';
 import { type Newest, newestAmong, type Stored } from '../plan/choose-snapshot';
+import { timeOf } from '../shared/backup-id';
 import { check } from '../shared/check';
 import type { Receipt, ReceiptDeps } from '../shared/receipt';
 import { extendLock, getLock, getVersion, listVersions, type ObjectVersion, type Store } from '../shared/store';
@@ -66,11 +67,6 @@ export function versionOf({ key, versionId }: Receipt, { snapshots }: Stored): O
 export function savedAt(backupId: string, storedAt: Date): Date {
   const named = timeOf(backupId);
   return named < storedAt ? named : storedAt;
-}
-
-/** The moment that an id names; an invalid date where it is none, such as `20269999T000000Z`. */
-export function timeOf(id: string): Date {
-  return new Date(id.replace(/^(....)(..)(..)T(..)(..)(..)Z$/, '$1-$2-$3T$4:$5:$6Z'));
 }
 
 const DAY_MILLISECONDS = 24 * 60 * 60 * 1000;

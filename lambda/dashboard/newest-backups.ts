@@ -1,7 +1,8 @@
 import type { ExpectedExpiry } from '../audit/lifecycle';
-import { readRestores, timeOf } from '../audit/newest';
+import { readRestores } from '../audit/newest';
 import { justBefore } from '../audit/stored';
 import { newestAmong } from '../plan/choose-snapshot';
+import { timeOf } from '../shared/backup-id';
 import { type DrillRecord, drillIdOf, MAX_DRILL_RECORD_BYTES, readDrillRecord } from '../shared/drill-record';
 import { DrillRecordError } from '../shared/errors';
 import { inParallel } from '../shared/in-parallel';

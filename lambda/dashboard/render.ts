@@ -1,4 +1,4 @@
-import { timeOf } from '../audit/newest';
+import { timeOf } from '../shared/backup-id';
 import { statesConsoleUrl } from '../shared/console';
 import { type BackupLine, type DashboardModel, drillSeconds, type Remark } from './model';
 import { styleSheet } from './style';

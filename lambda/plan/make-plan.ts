@@ -1,3 +1,4 @@
+import { timeOf } from '../shared/backup-id';
 import type { Receipt } from '../shared/receipt';
 import type { RestoreState } from '../shared/restore-state';
 import type { InspectedNode } from './inspect';
@@ -289,7 +290,7 @@ function nextOf({ clusterName, state, receipt, judgement, wayBackOf }: PlanInput
 
 /** For example `3 h 5 min`. */
 function ageOf(backupId: string, now: Date): string {
-  const time = Date.parse(backupId.replace(/^(....)(..)(..)T(..)(..)(..)Z$/, '$1-$2-$3T$4:$5:$6Z'));
+  const time = timeOf(backupId).getTime();
   const minutes = Math.max(0, Math.floor((now.getTime() - time) / 60_000));
   const [days, hours] = [Math.floor(minutes / 1440), Math.floor(minutes / 60) % 24];
   return days > 0

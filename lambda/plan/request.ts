@@ -1,5 +1,5 @@
 import * as z from 'zod/mini';
-import { BACKUP_ID_PATTERN } from '../shared/backup-id';
+import { BACKUP_ID_PATTERN, isBackupId } from '../shared/backup-id';
 import { check, text } from '../shared/check';
 import { RestoreRequestError } from '../shared/errors';
 import { type Forceable, FORCE_FIELDS, type RestoreRequest } from '../shared/restore-state';
@@ -16,7 +16,7 @@ const words = text(/^[ -~]{1,200}$/, '1 to 200 printable ASCII characters');
 const SNAPSHOT = '"newest", a backup id such as "20261120T140000Z", or "newest before 2026-11-20T14:00:00Z"';
 const snapshot = z
   .string(SNAPSHOT)
-  .check(z.refine((value) => value === 'newest' || isMoment(value) || isBefore(value), SNAPSHOT));
+  .check(z.refine((value) => value === 'newest' || isBackupId(value) || isBefore(value), SNAPSHOT));
 
 /** Throws RestoreRequestError with everything that is wrong with the input of an execution. */
 export function readRequest(
@@ -102,12 +102,6 @@ function toSelection(value: string): RestoreRequest['snapshot'] {
   }
   const time = BEFORE.exec(value)?.[1];
   return time === undefined ? { kind: 'id', backupId: value } : { kind: 'before', time: new Date(time).toISOString() };
-}
-
-/** Whether it is a backup id of a day and time that exist. */
-function isMoment(value: string): boolean {
-  const time = value.replace(/^(....)(..)(..)T(..)(..)(..)Z$/, '$1-$2-$3T$4:$5:$6.000Z');
-  return BACKUP_ID_PATTERN.test(value) && isTime(time);
 }
 
 function isBefore(value: string): boolean {

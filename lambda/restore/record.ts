@@ -1,4 +1,5 @@
 import { canonicalJson } from '../shared/announcement';
+import { timeOf } from '../shared/backup-id';
 import { StoreError } from '../shared/errors';
 import type { RestoreState } from '../shared/restore-state';
 import { putNew } from '../shared/store';
@@ -41,7 +42,7 @@ export async function recordRestore(run: Run): Promise<PhaseResult> {
     warnings = [...warnings, notRecorded(state.restoreId, error)];
   }
   const restoredAt = deps.now();
-  deps.telemetry.measure('RestoreSeconds', MetricUnit.Seconds, secondsBetween(startOf(state), restoredAt));
+  deps.telemetry.measure('RestoreSeconds', MetricUnit.Seconds, secondsBetween(timeOf(state.restoreId), restoredAt));
   const downtime = downtimeSeconds(state);
   if (downtime !== null) {
     deps.telemetry.measure('RestoreDowntimeSeconds', MetricUnit.Seconds, downtime);
@@ -84,7 +85,7 @@ export async function writeRecord({ deps, journalId }: Run, state: RestoreState)
     seconds: state.seconds,
     downtimeSeconds: downtimeSeconds(state),
     keptBackupId: state.keptBackupId,
-    startedAt: startOf(state).toISOString(),
+    startedAt: timeOf(state.restoreId).toISOString(),
     restoredAt: deps.now().toISOString(),
   };
   await putNew(deps.store, { key: recordKey(journalId), body: Buffer.from(canonicalJson(record)) });
@@ -130,11 +131,6 @@ function summaryOf({ deps }: Run, state: RestoreState): Record<string, unknown> 
 /** From the first member that was stopped to the first API server that answered; null when one of both is not known. */
 export function downtimeSeconds({ stoppedAt, servedAt }: Pick<RestoreState, 'stoppedAt' | 'servedAt'>): number | null {
   return stoppedAt === null || servedAt === null ? null : secondsBetween(new Date(stoppedAt), new Date(servedAt));
-}
-
-/** The execution's start, which its restore id says. */
-function startOf({ restoreId }: Pick<RestoreState, 'restoreId'>): Date {
-  return new Date(restoreId.replace(/^(....)(..)(..)T(..)(..)(..)Z$/, '$1-$2-$3T$4:$5:$6Z'));
 }
 
 function secondsBetween(from: Date, to: Date): number {

@@ -1,4 +1,5 @@
 import { findNodes } from '../backup/find-nodes';
+import { timeOf } from '../shared/backup-id';
 import { NodeResultError, NoNodeError, RunCommandError, TimeLeftError } from '../shared/errors';
 import { clean, readFailure } from '../shared/node-result';
 import type { RestoreNode } from '../shared/restore-state';
@@ -236,8 +237,7 @@ const CLOCKS_MILLISECONDS = 60_000;
 
 /** No command of this execution is older than the execution. */
 function historyStart({ state }: Run): Date {
-  const time = state.restoreId.replace(/^(....)(..)(..)T(..)(..)(..)Z$/, '$1-$2-$3T$4:$5:$6Z');
-  return new Date(Date.parse(time) - CLOCKS_MILLISECONDS);
+  return new Date(timeOf(state.restoreId).getTime() - CLOCKS_MILLISECONDS);
 }
 
 function judge<T>(end: CommandEnd, read: (stdout: string) => T): Judgement<T> {

@@ -16,6 +16,11 @@ export function backupIdBefore(backupId: string, seconds: number): string {
   return backupIdOf(new Date(Date.UTC(year, month - 1, day, hour, minute, second - seconds)));
 }
 
+/** The moment that an id of a backup, restore or drill names; an invalid date where it names none, as `20269999T000000Z`. */
+export function timeOf(id: string): Date {
+  return new Date(id.replace(/^(....)(..)(..)T(..)(..)(..)Z$/, '$1-$2-$3T$4:$5:$6Z'));
+}
+
 /** Whether it is a backup id, and the time in it is one. */
 export function isBackupId(text: string): boolean {
   return BACKUP_ID_PATTERN.test(text) && backupIdBefore(text, 0) === text;

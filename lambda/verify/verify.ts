@@ -1,4 +1,5 @@
 import { join } from 'node:path';
+import { timeOf } from '../shared/backup-id';
 import {
   AnnouncementError,
   describeError,
@@ -330,11 +331,7 @@ function placeOf({ trigger, backupId }: SignedSnapshot['announcement']): Place {
 
 /** The id of a backup that has no schedule is the second in which it was asked for. */
 function triggeredAt({ trigger, backupId }: SignedSnapshot['announcement']): Date {
-  return new Date(
-    trigger.kind === 'schedule'
-      ? trigger.scheduledTime
-      : backupId.replace(/^(....)(..)(..)T(..)(..)(..)Z$/, '$1-$2-$3T$4:$5:$6Z'),
-  );
+  return trigger.kind === 'schedule' ? new Date(trigger.scheduledTime) : timeOf(backupId);
 }
 
 /** What came of reading an object: facts where the file is sound, reasons where something is not as announced. */

@@ -325,6 +325,7 @@ describe('refusals', () => {
     for (const script of ['stop', 'swap'] as const) await scripts.must(script, { RestoreId: id });
     await scripts.must('start', { RestoreId: id, Component: 'etcd' });
     await scripts.must('start', { RestoreId: id, Component: 'api-server' });
+    expect(await node.apiReady()).toBe(true);
     expect((await scripts.run(node, 'rollback', { RestoreId: id, Served: 'no' })).code).toBe(91);
     const [said] = await scripts.must('rollback', { RestoreId: id, Served: 'yes' });
     expect(said?.result).toMatchObject({ undone: false, finishedForward: true });

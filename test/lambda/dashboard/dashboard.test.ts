@@ -1,7 +1,7 @@
 import { GetObjectCommand, GetObjectTaggingCommand, ListObjectVersionsCommand } from '@aws-sdk/client-s3';
 import { dashboard, type DashboardDeps } from '../../../lambda/dashboard/dashboard';
 import { readNewestBackups, SHOWN } from '../../../lambda/dashboard/newest-backups';
-import { timeOf } from '../../../lambda/audit/newest';
+import { timeOf } from '../../../lambda/shared/backup-id';
 import { backupIdBefore } from '../../../lambda/shared/backup-id';
 import { RECEIPT_KEY, World } from '../verify/world';
 import { drillOf, MACHINE } from './models';

@@ -1,5 +1,5 @@
 import type { BackupLine, DashboardModel } from '../../../lambda/dashboard/model';
-import { timeOf } from '../../../lambda/audit/newest';
+import { timeOf } from '../../../lambda/shared/backup-id';
 import { backupIdBefore, backupIdOf } from '../../../lambda/shared/backup-id';
 import type { DrillRecord } from '../../../lambda/shared/drill-record';
 import type { Receipt } from '../../../lambda/shared/receipt';
