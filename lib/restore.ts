@@ -116,6 +116,7 @@ export class Restore extends Construct {
       'Stop',
       'Takes the manifests away and stops kubelet, API server, controllers and etcd of this node',
       Duration.minutes(10),
+      { Hold: oneOf('What is to stay out after the restore, for an undo to know', ['none', 'controllers']) },
     );
     this.swapDocument = document(
       'Swap',
@@ -226,7 +227,10 @@ export interface InterruptedProps {
   readonly restore: ServiceFunction;
 }
 
-/** What no state of the machine can catch: executions that somebody stopped, or whose time was over, leave the nodes as they are. */
+/**
+ * What no state of the machine can catch: executions that somebody stopped, whose time was over, or that Step Functions itself ended leave the
+ * nodes as they are.
+ */
 export class Interrupted extends Construct {
   readonly rule: Rule;
   /** Receives what EventBridge could not deliver to the function. */
@@ -246,11 +250,18 @@ export class Interrupted extends Construct {
         'this queue is itself the dead-letter queue of the rule; what arrives is kept for 14 days for somebody to look at, and nothing consumes it',
     });
     this.rule = new Rule(this, 'Interrupted', {
-      description: `Reports restores of ${cluster.name} that were stopped or timed out, of which no state knows`,
+      description: `Reports restores of ${cluster.name} that were stopped, timed out or broke off, of which no state knows`,
       eventPattern: {
         source: ['aws.states'],
         detailType: ['Step Functions Execution Status Change'],
-        detail: { status: ['TIMED_OUT', 'ABORTED'], stateMachineArn: [machine.stateMachineArn] },
+        detail: {
+          stateMachineArn: [machine.stateMachineArn],
+          $or: [
+            { status: ['TIMED_OUT', 'ABORTED'] },
+            // https://docs.aws.amazon.com/step-functions/latest/dg/concepts-error-handling.html: no Catch takes it.
+            { status: ['FAILED'], error: ['States.Runtime'] },
+          ],
+        },
       },
       targets: [
         new LambdaFunction(restore.function, {

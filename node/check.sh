@@ -8,6 +8,9 @@ source "$(dirname "${BASH_SOURCE[0]}")/etcd.sh"
 # shellcheck source=node/restore.sh
 source "$(dirname "${BASH_SOURCE[0]}")/restore.sh"
 
+# How long a lease of an API server that is gone may take to end: its 15 s begin anew when etcd has a leader.
+readonly LEASE_SECONDS=30
+
 # not_yet SENTENCE: remembers why, and whether there is still time.
 not_yet() {
   WHY=$1
@@ -84,8 +87,10 @@ check_api_server() {
 
 # The whole node: what has a manifest runs, and the API server is ready.
 check_cluster() {
-  local component running='' missing key leases=''
-  check_api_server
+  local component running='' missing
+  # A node may have no API server.
+  manifest_of kube-apiserver
+  [[ -z $COMPONENT_MANIFEST ]] || check_api_server
   while :; do
     running='' missing=''
     for component in "${COMPONENTS[@]}"; do
@@ -101,22 +106,84 @@ check_cluster() {
     not_yet "there is no process of$missing" ||
       refuse "$EXIT_NOT_HEALTHY" not-healthy "after $WAIT_SECONDS s: $WHY; expected what has a manifest to run; look at 'crictl ps -a'"
   done
-  # Leases of API servers on the addresses of Kubernetes' own service; those of nodes that are gone end by themselves within a minute.
   speak_with_etcd
+  find_advertised
+  await_leases
+  result "{\"ok\":true,\"restoreId\":\"$RESTORE_ID\",\"ready\":true,\"running\":[$running],\"advertised\":$(json_strings "${ADVERTISED[@]}"),\"masterleases\":$(json_strings "${LEASES[@]}")}"
+}
+
+# find_advertised: sets ADVERTISED to the addresses that this node's API server may announce itself by; none without one.
+find_advertised() {
+  local url
+  local -a urls
+  ADVERTISED=()
+  manifest_of kube-apiserver
+  [[ -n $COMPONENT_MANIFEST ]] || return 0
+  manifest_arguments "$COMPONENT_MANIFEST"
+  flag advertise-address '' "${ARGUMENTS[@]}"
+  if [[ -n $FLAG ]]; then
+    ADVERTISED=("$FLAG")
+    return 0
+  fi
+  # It takes the node's own address then, as etcd has it.
+  etcd_setting initial-advertise-peer-urls ''
+  IFS=, read -r -a urls <<<"$FLAG"
+  for url in "${urls[@]}"; do
+    ! split_url "$url" || ADVERTISED+=("$URL_HOST")
+  done
+}
+
+# read_leases: sets LEASES to the addresses by which API servers are announced to clients of the Service kubernetes.
+read_leases() {
+  local rest key
   # /registry/masterleases/ to /registry/masterleases0
-  if ask_gateway /v3/kv/range '{"key":"L3JlZ2lzdHJ5L21hc3RlcmxlYXNlcy8=","range_end":"L3JlZ2lzdHJ5L21hc3RlcmxlYXNlczA=","keys_only":true,"limit":"50"}'; then
-    while [[ $ANSWER =~ \"key\":\"([A-Za-z0-9+/=]+)\"(.*)$ ]]; do
-      ANSWER=${BASH_REMATCH[2]}
-      key=$(printf '%s' "${BASH_REMATCH[1]}" | openssl base64 -d -A)
-      leases+="${leases:+,}$(json_string "${key##*/}")"
+  ask_gateway /v3/kv/range '{"key":"L3JlZ2lzdHJ5L21hc3RlcmxlYXNlcy8=","range_end":"L3JlZ2lzdHJ5L21hc3RlcmxlYXNlczA=","keys_only":true,"limit":"50"}' || return 1
+  LEASES=()
+  rest=$ANSWER
+  while [[ $rest =~ \"key\":\"([A-Za-z0-9+/=]+)\"(.*)$ ]]; do
+    rest=${BASH_REMATCH[2]}
+    key=$(printf '%s' "${BASH_REMATCH[1]}" | openssl base64 -d -A)
+    LEASES+=("${key##*/}")
+  done
+}
+
+# await_leases: those of nodes that are gone were in the backup, and end by themselves: 15 s after etcd's start. Nodes that are there announce the
+# address that their member has, with kubeadm; with another one only time is lost.
+await_leases() {
+  local until lease peers url known stale
+  local -a urls
+  known=" ${ADVERTISED[*]} " LEASES=()
+  if ask_members false; then
+    for peers in "${MEMBER_PEERS[@]}"; do
+      IFS=, read -r -a urls <<<"$peers"
+      for url in "${urls[@]}"; do
+        ! split_url "$url" || known+="$URL_HOST "
+      done
     done
   fi
-  result "{\"ok\":true,\"restoreId\":\"$RESTORE_ID\",\"ready\":true,\"running\":[$running],\"masterleases\":[$leases]}"
+  now_ms
+  until=$((NOW_MS + LEASE_SECONDS * 1000))
+  while :; do
+    stale=no
+    read_leases || stale=yes
+    for lease in "${LEASES[@]}"; do
+      [[ $known == *" $lease "* ]] || stale=yes
+    done
+    now_ms
+    [[ $stale == yes ]] || return 0
+    ((NOW_MS < until)) || return 0
+    sleep 1
+  done
 }
 
 # After a rollback: what was healthy before is healthy again, and no more is asked for.
 check_before() {
   local healthy=''
+  if [[ ${JOURNAL[left-stopped]-} == yes ]]; then
+    # It has no data, so that nothing of it may run.
+    result "{\"ok\":true,\"restoreId\":\"$RESTORE_ID\",\"healthy\":[],\"leftStopped\":true}"
+    return 0
+  fi
   if [[ -n $JOURNAL_ID ]]; then
     case ${JOURNAL[was-etcd]-no} in
       no) ;;

@@ -15,6 +15,8 @@ main() {
   parameter Outcome '^(failed|restored|held)$'
   outcome=$PARAMETER
   begin_restore
+  # As rollback.sh: whoever ends a restore later need not know that it holds them back.
+  [[ $outcome != restored || ${JOURNAL[hold]-} != controllers ]] || outcome=held
   rm -rf -- "${KEY_DIR:?}" "${RESTORE_DIR:?}/$RESTORE_ID" "$RESTORE_JOURNAL.next"
   if [[ -n $JOURNAL_ID ]]; then
     if [[ $outcome == failed && -n ${JOURNAL[stop]-} && ${JOURNAL[undone]-} != yes ]]; then
@@ -34,6 +36,11 @@ main() {
         [[ ! $path =~ /member\.before-([0-9]{8}T[0-9]{6}Z)$ || ! -d $path ]] || kept+="${kept:+,}\"${BASH_REMATCH[1]}\""
       done
     fi
+    # What an earlier restore held was this one's.
+    for component in "${COMPONENTS[@]}"; do
+      path=${STATIC_PODS%/*}/manifests.before-${JOURNAL[held-$component]-none}
+      [[ ! -d $path ]] || rmdir -- "$path" 2>/dev/null || log "$path is not empty and stays"
+    done
     # Held controllers wait there for whoever lets them go.
     if [[ -d $ASIDE_DIR && $outcome != held ]]; then
       # What else somebody has put there is theirs.

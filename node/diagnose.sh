@@ -13,16 +13,16 @@ readonly PART_CHARACTERS=1900 EVIDENCE_CHARACTERS=21500
 # Words beside which a secret may stand.
 readonly SECRET_WORDS='*@(token|password|passwd|secret|authorization|bearer|private key|x-amz-)*'
 
-# evidence NAME TEXT: the end of TEXT, line by line without what may hold a secret.
+# evidence NAME TEXT [CHARACTERS]: the end of TEXT, line by line without what may hold a secret.
 evidence() {
-  local line piece kept=''
+  local line piece kept='' most=${3:-$PART_CHARACTERS}
   shopt -s nocasematch extglob
   while IFS= read -r line; do
     # shellcheck disable=SC2053  # it is a pattern
     [[ $line == $SECRET_WORDS ]] || kept+=${line:0:300}$'\n'
   done <<<"$2"
   shopt -u nocasematch
-  ((${#kept} <= PART_CHARACTERS)) || kept=${kept: -PART_CHARACTERS}
+  ((${#kept} <= most)) || kept=${kept: -most}
   piece=$(json_string "$kept")
   ((${#EVIDENCE} + ${#piece} <= EVIDENCE_CHARACTERS)) || piece='"left out: no room"'
   EVIDENCE+="${EVIDENCE:+,}\"$1\":$piece"
@@ -30,12 +30,18 @@ evidence() {
 
 # container_log COMPONENT: the end of its newest container log.
 container_log() {
-  local file newest=''
-  for file in /var/log/pods/kube-system_"$1"-*/"$1"/*.log; do
-    [[ -f $file && (-z $newest || $file -nt $newest) ]] && newest=$file
+  newest_log "$1"
+  [[ -n $NEWEST_LOG ]] || return 0
+  evidence "$1" "$(tail -n 25 -- "$NEWEST_LOG" 2>&1 | tr -d '\000')"
+}
+
+# kept_logs: what keep_failed has kept, with the most room. All else is as it is after the rollback.
+kept_logs() {
+  local name file
+  for name in journal etcd kube-apiserver; do
+    file=$RESTORE_DIR/$RESTORE_ID.failed/$name
+    [[ ! -f $file ]] || evidence "failed-$name" "$(tr -d '\000' <"$file")" 3800
   done
-  [[ -n $newest ]] || return 0
-  evidence "$1" "$(tail -n 25 -- "$newest" 2>&1 | tr -d '\000')"
 }
 
 ask_everything() {
@@ -61,6 +67,8 @@ main() {
     [[ -z ${JOURNAL[static-pods]-} ]] || STATIC_PODS=${JOURNAL[static-pods]}
     ASIDE_DIR=${STATIC_PODS%/*}/manifests.before-$JOURNAL_ID
   fi
+  # First: of what comes last there may be no room.
+  kept_logs
   manifest_of etcd
   if [[ -n $COMPONENT_MANIFEST ]]; then
     read_manifest "$COMPONENT_MANIFEST"
@@ -87,11 +95,11 @@ main() {
   describe_image_lines
   evidence manifests "$(ls -la -- "$STATIC_PODS" "${STATIC_PODS%/*}" 2>&1)"
   evidence kubelet-unit "$(systemctl is-active kubelet 2>&1)"
-  container_log etcd
-  container_log kube-apiserver
   if type -P journalctl >/dev/null; then
     evidence kubelet "$(timeout 20 journalctl --unit kubelet --lines 25 --no-pager --output short-iso 2>&1)"
   fi
+  container_log etcd
+  container_log kube-apiserver
   result "{\"ok\":true,\"restoreId\":\"$RESTORE_ID\",\"evidence\":{$EVIDENCE}}"
 }
 

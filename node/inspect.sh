@@ -177,11 +177,14 @@ describe_tools() {
 }
 
 describe_api_server() {
-  local running servers
+  local running servers folder=$STATIC_PODS
   manifest_of kube-apiserver
   API_SERVER_JSON='{"manifest":false,"version":null,"etcdServers":[],"running":false,"ready":false}'
+  serving_certificates
+  # Who the cluster is can be seen without an API server, too.
+  [[ -z $COMPONENT_MANIFEST ]] || folder=${COMPONENT_MANIFEST%/*}
+  describe_cluster "$folder"
   [[ -n $COMPONENT_MANIFEST ]] || return 0
-  describe_cluster "${COMPONENT_MANIFEST%/*}"
   manifest_arguments "$COMPONENT_MANIFEST"
   flag etcd-servers '' "${ARGUMENTS[@]}"
   servers=$(urls_json "$FLAG")
@@ -190,6 +193,18 @@ describe_api_server() {
   running=$YES_NO
   yes_no api_server_ready
   API_SERVER_JSON="{\"manifest\":true,\"version\":$KUBERNETES_VERSION,\"etcdServers\":$servers,\"running\":$running,\"ready\":$YES_NO}"
+}
+
+# Controllers that an earlier restore holds back.
+describe_held() {
+  local component id
+  HELD_JSON=''
+  for component in kube-controller-manager kube-scheduler; do
+    find_held "$component"
+    for id in "${HELD[@]}"; do
+      HELD_JSON+="${HELD_JSON:+,}{\"component\":\"$component\",\"restoreId\":\"$id\"}"
+    done
+  done
 }
 
 describe_data() {
@@ -267,6 +282,7 @@ main() {
   describe_etcd
   describe_member
   describe_api_server
+  describe_held
   describe_data
   describe_images
   describe_peers
@@ -283,7 +299,7 @@ main() {
   LINE+=",\"hostDataDir\":$(json_string "$HOST_DATA_DIR"),\"walDir\":$wal,\"hostWalDir\":$hostwal,\"quotaBytes\":$QUOTA,\"initialCluster\":[$INITIAL_CLUSTER]"
   LINE+=",\"peerUrls\":$(urls_json "$ETCD_PEERS"),\"clientUrls\":$(urls_json "$ETCD_CLIENTS"),\"image\":$ETCD_IMAGE,\"member\":$MEMBER_JSON}"
   LINE+=",\"apiServer\":$API_SERVER_JSON,\"identity\":{\"etcdCaSha256\":$ETCD_CA,\"clusterCaSha256\":$CLUSTER_CA,\"saPubSha256\":$SA_PUB,\"encryptionConfigSha256\":$ENCRYPTION}"
-  LINE+=",\"certificates\":[$CERTIFICATES_JSON],\"data\":$DATA_JSON,\"disk\":$DISK_JSON,\"images\":[$IMAGES_JSON],\"tools\":[$TOOLS_JSON],\"peers\":[$PEERS_JSON]"
+  LINE+=",\"certificates\":[$CERTIFICATES_JSON],\"data\":$DATA_JSON,\"disk\":$DISK_JSON,\"images\":[$IMAGES_JSON],\"tools\":[$TOOLS_JSON],\"peers\":[$PEERS_JSON],\"held\":[$HELD_JSON]"
   LINE+=",\"journal\":$JOURNAL_JSON,\"zstd\":$zstd,\"problems\":$problems}"
   result "$LINE"
 }

@@ -55,13 +55,16 @@ move_wal() {
 }
 
 swap_wal_in() {
+  # It stays behind, empty, when all was moved in: without it the volume is another one than that of preflight.
+  [[ -d $WAL_STAGE ]] ||
+    refuse "$EXIT_SWAP" swap "$WAL_STAGE does not exist, expected the restored WAL that preflight staged there; is the disk of $HOST_WAL_DIR mounted? roll back"
   if [[ ! -e $WAL_KEPT ]]; then
     mkdir -p -- "$HOST_WAL_DIR/wal.moving"
     move_wal "$HOST_WAL_DIR" "$HOST_WAL_DIR/wal.moving"
     chown --reference="$HOST_WAL_DIR" -- "$HOST_WAL_DIR/wal.moving"
     rename "$HOST_WAL_DIR/wal.moving" "$WAL_KEPT"
   fi
-  [[ ! -d $WAL_STAGE ]] || move_wal "$WAL_STAGE" "$HOST_WAL_DIR"
+  move_wal "$WAL_STAGE" "$HOST_WAL_DIR"
 }
 
 swap_wal_out() {

@@ -58,7 +58,9 @@ make_key() {
 
 # remember_layout: into the journal, for every script that follows.
 remember_layout() {
-  local answer=no file cluster tries
+  local answer=no file entry tries component running=''
+  local -a cluster
+  local -A names=()
   STATIC_PODS=$(readlink -f -- "$STATIC_PODS")
   read_layout
   stray_manifest
@@ -71,8 +73,12 @@ remember_layout() {
   if [[ $(stat -c %d -- "$STATIC_PODS") != $(stat -c %d -- "${STATIC_PODS%/*}") ]]; then
     refuse "$EXIT_LAYOUT" layout "$STATIC_PODS is a mount of its own, expected it on the file system of ${STATIC_PODS%/*}, because manifests are moved out by renaming; restore by hand as docs/restore.md says"
   fi
-  cluster=${INITIAL_CLUSTER//[^,]/}
-  journal nodes "$((${#cluster} + 1))"
+  # A member may have several URLs, each an entry with its name.
+  IFS=, read -r -a cluster <<<"$INITIAL_CLUSTER"
+  for entry in "${cluster[@]}"; do
+    names[_${entry%%=*}]=yes
+  done
+  journal nodes "${#names[@]}"
   journal static-pods "$STATIC_PODS"
   journal data-dir "$HOST_DATA_DIR"
   [[ -z $HOST_WAL_DIR ]] || journal wal-dir "$HOST_WAL_DIR"
@@ -80,31 +86,34 @@ remember_layout() {
   ! kubelet_active || answer=yes
   journal was-kubelet "$answer"
   speak_with_etcd
+  ((${#NO_CERTIFICATE[@]} == 0)) || refuse "${NO_CERTIFICATE[@]}"
   # One that crashes again and again answers, and has no process a moment later.
   for ((tries = 5; ; tries--)); do
     answer=no
-    if ((${#NO_CERTIFICATE[@]} == 0)) && ask_status; then
+    if ask_status; then
       answer=yes
       ! can_read || answer=quorum
     fi
     component_pids etcd
     [[ $answer != no && ${#PIDS[@]} -eq 0 ]] || break
     ((tries > 0)) ||
-      refuse "$EXIT_LAYOUT" layout "etcd answers and no process of the host runs by $MANIFEST, expected one that stop can end; correct the manifest, or restart the static pod"
+      refuse "$EXIT_LAYOUT" layout "etcd responds and no process of the host runs by $MANIFEST, expected one that stop can end; correct the manifest, or restart the static pod"
     sleep 1
   done
   journal was-etcd "$answer"
   answer=no
   ! api_server_ready || answer=yes
   journal was-api-server "$answer"
+  for component in "${COMPONENTS[@]}"; do
+    component_pids "$component"
+    ((${#PIDS[@]} == 0)) || running+="${running:+ }$component"
+  done
+  journal was-running "${running:-none}"
   if [[ -n $API_URL ]]; then
     for file in "$API_CA" "$API_CERT" "$API_KEY"; do
       [[ -r $file ]] ||
         refuse "$EXIT_CERTIFICATE_MISSING" certificate-missing "$file is not readable, expected it, to ask the API server with after the restore; renew with 'kubeadm certs renew'"
     done
-    days_left "$API_CERT"
-    ((DAYS_LEFT >= 0)) ||
-      refuse "$EXIT_CERTIFICATE_EXPIRED" certificate-expired "$API_CERT expired $((-DAYS_LEFT)) days ago, expected it valid, to ask the API server with after the restore; renew with 'kubeadm certs renew'"
     # As above.
     for ((tries = 5; ; tries--)); do
       component_pids kube-apiserver
@@ -112,10 +121,16 @@ remember_layout() {
         break
       fi
       ((tries > 0)) ||
-        refuse "$EXIT_LAYOUT" layout "the API server answers and no process of the host runs by $COMPONENT_MANIFEST, expected one that stop can end; restart the static pod"
+        refuse "$EXIT_LAYOUT" layout "the API server responds and no process of the host runs by $COMPONENT_MANIFEST, expected one that stop can end; restart the static pod"
       sleep 1
     done
   fi
+  serving_certificates
+  for file in "${CERTIFICATES[@]}"; do
+    days_left "$file"
+    ((DAYS_LEFT >= 0)) ||
+      refuse "$EXIT_CERTIFICATE_EXPIRED" certificate-expired "$file expired $((-DAYS_LEFT)) days ago, expected it in date, or what is restored does not come up; renew with 'kubeadm certs renew all'"
+  done
   use_layout
 }
 
@@ -255,8 +270,6 @@ download() {
   local attempt status=0 code deadline sha256 size config
   now_ms
   deadline=$((NOW_MS + DOWNLOAD_SECONDS * 1000))
-  [[ -f $KEY_DIR/$RESTORE_ID/key.pem ]] ||
-    refuse "$EXIT_SEAL" seal "$KEY_DIR/$RESTORE_ID/key.pem is not there, expected the key that step 'key' of this restore made; the node was restarted meanwhile: start a new restore"
   config=$(download_config) ||
     refuse "$EXIT_SEAL" seal "the sealed part of the URL does not open with this node's key to 64 hex digits, expected it to; it was sealed to another node's or another run's key: start a new restore"
   for ((attempt = 1; ; attempt++)); do
@@ -276,6 +289,7 @@ download() {
     sleep $((attempt * 2))
   done
   # Only now: when this script is killed before, it is run again.
+  journal downloaded yes
   rm -rf -- "${KEY_DIR:?}"
   size=$(stat -c %s -- "$PACKED")
   sha256=$(openssl dgst -sha256 -r "$PACKED")
@@ -348,6 +362,7 @@ stage() {
   local started phase wait download restore
   now_ms
   started=$NOW_MS
+  require_key
   clear_run_but_key
   begin_journal
   journal phase preflight
@@ -382,6 +397,14 @@ stage() {
   result "{\"ok\":true,\"restoreId\":\"$RESTORE_ID\",\"staged\":{\"hash\":$STAGED_HASH,\"revision\":$STAGED_REVISION,\"totalKey\":$STAGED_KEYS},\"tools\":[$TOOLS_JSON],\"removedKept\":$(json_strings "${REMOVED_KEPT[@]}"),\"seconds\":{\"check\":$wait,\"download\":$download,\"restore\":$restore,\"total\":$SECONDS_SINCE}}"
 }
 
+# require_key: the key of step key, which is there until the download has succeeded. Before the journal is begun anew, which says that.
+require_key() {
+  [[ ! -f $KEY_DIR/$RESTORE_ID/key.pem ]] || return 0
+  [[ $JOURNAL_ID != "$RESTORE_ID" || ${JOURNAL[downloaded]-} != yes ]] ||
+    refuse "$EXIT_SEAL" seal "an earlier run of this script was killed after its download, when the key is gone, expected it to end by itself; look at this node's memory and disk ('dmesg', 'journalctl -t etcd-backup'), and start the restore again"
+  refuse "$EXIT_SEAL" seal "$KEY_DIR/$RESTORE_ID/key.pem is not there, expected the key that step 'key' of this restore made; the node was restarted meanwhile: start a new restore"
+}
+
 # clear_run_but_key: what was staged before; the key was made minutes ago by step key.
 clear_run_but_key() {
   rm -rf -- "${RESTORE_DIR:?}"/[0-9]*
@@ -399,6 +422,8 @@ main() {
   if [[ $step == key ]]; then
     [[ -z $JOURNAL_ID ]] || use_layout
     clear_run
+    # An undone restore, whose cleanup never came, has left it; what somebody has put there is theirs.
+    [[ -z $JOURNAL_ID || -z $STATIC_PODS ]] || rmdir -- "${STATIC_PODS%/*}/manifests.before-$JOURNAL_ID" 2>/dev/null || :
     rm -f -- "$RESTORE_JOURNAL"
     make_key
     return 0

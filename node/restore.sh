@@ -9,13 +9,14 @@
 # shellcheck disable=SC2034,SC2154  # what is defined here is used by the script that follows it, and the other way round
 
 readonly RESTORE_DIR=$HOME_DIR/restore KEY_DIR=/run/etcd-backup
-# How long a snapshot, an upload or another script of the restore may still hold the node's lock.
-readonly LOCK_SECONDS=300
+# How long a snapshot, an upload or another script of the restore may still hold the node's lock. Less than the shortest of their documents has
+# (lib/restore.ts), or the agent ends the script before it can say that the node is busy.
+readonly LOCK_SECONDS=240
 # In the order in which they are stopped. Other static pods stay: a load balancer in front of the API servers may be one.
 readonly COMPONENTS=(kube-controller-manager kube-scheduler kube-apiserver etcd)
 
 declare -A JOURNAL=()
-RESTORE_ID=''
+RESTORE_ID='' HOST_DATA_DIR='' HOST_WAL_DIR=''
 
 # ---------------------------------------------------------------- the journal
 
@@ -105,7 +106,15 @@ read_layout() {
   HOST_WAL_DIR=$HOST_PATH
   [[ -n $HOST_WAL_DIR ]] ||
     refuse "$EXIT_LAYOUT" layout "--wal-dir=$WAL_DIR of $MANIFEST lies on no hostPath volume, expected one; correct the manifest's volumes"
-  [[ -d $HOST_WAL_DIR ]] || install -d -m 0700 -o "${RUN_AS:-root}" -g "${RUN_AS_GROUP:-root}" -- "$HOST_WAL_DIR"
+  # Before it is made: with the member under way between two names, a directory in its place would stop every later run.
+  wal_in_member
+  [[ -n $HOST_WAL_DIR ]] || return 0
+  if [[ ! -d $HOST_WAL_DIR ]]; then
+    # As above.
+    [[ -z ${JOURNAL[stop]-} ]] ||
+      refuse "$EXIT_LAYOUT" layout "$HOST_WAL_DIR is gone since the node was stopped, expected it; mount its disk, then start an execution with {\"rollback\": \"$RESTORE_ID\"}"
+    install -d -m 0700 -o "${RUN_AS:-root}" -g "${RUN_AS_GROUP:-root}" -- "$HOST_WAL_DIR"
+  fi
   HOST_WAL_DIR=$(readlink -f -- "$HOST_WAL_DIR")
   wal_in_member
 }
@@ -181,6 +190,42 @@ put_back() {
     refuse "$EXIT_NOT_STARTED" not-started "both $STATIC_PODS/$1.yaml and $ASIDE_DIR/$1.yaml exist, expected one: somebody wrote a manifest during the restore; decide which one counts and move the other away"
   mv -T -- "$ASIDE_DIR/$1.yaml" "$STATIC_PODS/$1.yaml"
   sync -- "$STATIC_PODS" "$ASIDE_DIR"
+}
+
+# find_held COMPONENT: sets HELD to the restores that hold a component back: that have its manifest aside while it is not among the static pods.
+find_held() {
+  local file
+  HELD=()
+  manifest_of "$1"
+  [[ -z $COMPONENT_MANIFEST ]] || return 0
+  for file in "${STATIC_PODS%/*}"/manifests.before-*/"$1.yaml"; do
+    [[ ! $file =~ /manifests\.before-([0-9]{8}T[0-9]{6}Z)/[^/]+$ || ! -f $file ]] || HELD+=("${BASH_REMATCH[1]}")
+  done
+}
+
+# adopt COMPONENT / hold_again COMPONENT: what an earlier restore holds back is this one's to start or to hold, and goes back there when this one
+# is undone. Held by several, nobody knows which manifest counts: the plan says so, and they stay.
+adopt() {
+  find_held "$1"
+  ((${#HELD[@]} == 1)) || return 0
+  journal "held-$1" "${HELD[0]}"
+  mkdir -p -- "$ASIDE_DIR"
+  move_manifest "$1" "${STATIC_PODS%/*}/manifests.before-${HELD[0]}" "$ASIDE_DIR"
+}
+
+hold_again() {
+  local folder=${STATIC_PODS%/*}/manifests.before-${JOURNAL[held-$1]-}
+  [[ -n ${JOURNAL[held-$1]-} && -f $ASIDE_DIR/$1.yaml ]] || return 0
+  [[ ! -e $folder/$1.yaml ]] ||
+    refuse "$EXIT_NOT_STARTED" not-started "both $folder/$1.yaml and $ASIDE_DIR/$1.yaml exist, expected one: somebody wrote a manifest during the restore; decide which one counts and move the other away"
+  mkdir -p -- "$folder"
+  move_manifest "$1" "$ASIDE_DIR" "$folder"
+}
+
+# move_manifest COMPONENT FROM TO: by a rename on one file system, on disk before this returns.
+move_manifest() {
+  mv -T -- "$2/$1.yaml" "$3/$1.yaml"
+  sync -- "$2" "$3" "${STATIC_PODS%/*}"
 }
 
 # ---------------------------------------------------------------- the processes
@@ -466,7 +511,7 @@ speak_with_etcd() {
 # API_URL is '' without a manifest.
 api_server_url() {
   local host port
-  API_URL='' API_AT='' API_CONNECT=() API_CA='' API_CERT='' API_KEY=''
+  API_URL='' API_AT='' API_CONNECT=() API_CA='' API_CERT='' API_KEY='' API_SERVING=''
   manifest_of kube-apiserver
   [[ -n $COMPONENT_MANIFEST ]] || return 0
   manifest_arguments "$COMPONENT_MANIFEST"
@@ -476,6 +521,8 @@ api_server_url() {
   API_CERT=$FLAG
   flag kubelet-client-key /etc/kubernetes/pki/apiserver-kubelet-client.key "${ARGUMENTS[@]}"
   API_KEY=$FLAG
+  flag tls-cert-file '' "${ARGUMENTS[@]}"
+  API_SERVING=$FLAG
   flag secure-port 6443 "${ARGUMENTS[@]}"
   port=$FLAG
   # Its certificate names the address that it advertises.
@@ -497,6 +544,20 @@ api_server_url() {
   API_CONNECT=(--connect-to "kubernetes:$port:127.0.0.1:$port")
 }
 
+# serving_certificates: adds to CERTIFICATES those that etcd shows its peers, and the API server its clients and the kubelets, where they can be
+# read on the host.
+serving_certificates() {
+  local file
+  api_server_url
+  etcd_setting peer-cert-file ''
+  host_path "$FLAG"
+  for file in "$HOST_PATH" "$API_SERVING" "$API_CERT"; do
+    if [[ -r $file && " ${CERTIFICATES[*]} " != *" $file "* ]] && openssl x509 -in "$file" -noout 2>/dev/null; then
+      CERTIFICATES+=("$file")
+    fi
+  done
+}
+
 # api_server_ready: whether this node's API server says that it is.
 api_server_ready() {
   api_server_url
@@ -504,4 +565,30 @@ api_server_ready() {
   ANSWER=$(env -i PATH="$PATH" curl -q --silent --show-error --globoff --noproxy '*' --connect-timeout 3 --max-time 10 "${API_CONNECT[@]}" \
     --cacert "$API_CA" --cert "$API_CERT" --key "$API_KEY" "$API_URL/readyz" 2>&1) || return 1
   [[ $ANSWER == ok ]]
+}
+
+# ---------------------------------------------------------------- what failed
+
+# newest_log COMPONENT: sets NEWEST_LOG to its newest container log, or to ''.
+newest_log() {
+  local file
+  NEWEST_LOG=''
+  for file in /var/log/pods/kube-system_"$1"-*/"$1"/*.log; do
+    [[ -f $file && (-z $NEWEST_LOG || $file -nt $NEWEST_LOG) ]] || continue
+    NEWEST_LOG=$file
+  done
+}
+
+# keep_failed: the ends of the logs of etcd and the API server and the journal, for diagnose: what runs after the rollback writes other ones, and
+# cleanup removes the journal. What was kept first counts; the next preflight removes it. A rollback does not fail for it.
+keep_failed() {
+  local failed=$RESTORE_DIR/$RESTORE_ID.failed component
+  [[ ! -d $failed ]] || return 0
+  rm -rf -- "$failed.next" && mkdir -- "$failed.next" || return
+  for component in etcd kube-apiserver; do
+    newest_log "$component"
+    # Whole lines: half of one may hold a secret, and not the word beside it.
+    [[ -z $NEWEST_LOG ]] || timeout 5 tail -n 25 -- "$NEWEST_LOG" >"$failed.next/$component" || :
+  done
+  tail -n 50 -- "$RESTORE_JOURNAL" >"$failed.next/journal" && mv -T -- "$failed.next" "$failed"
 }

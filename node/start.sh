@@ -17,7 +17,8 @@ readonly SERVE_SECONDS=60
 readonly READY_SECONDS=300
 
 # hold_peers: etcd on this node cannot reach its peers, and is told so at once: a rule of the node's routing for what goes out to their port, which
-# is the same on all nodes with kubeadm. What comes in is not touched, nor what goes to this node itself. Without it etcd only takes longer.
+# is the same on all nodes with kubeadm. What comes in is not touched, nor what goes to this node itself, nor what pods with a network of their
+# own send (iif lo: made on this node). Without it etcd only takes longer.
 hold_peers() {
   local family
   etcd_setting initial-advertise-peer-urls ''
@@ -26,7 +27,7 @@ hold_peers() {
   fi
   journal held-port "$URL_PORT"
   for family in -4 -6; do
-    ip "$family" rule add priority "$HOLD_PRIORITY" ipproto tcp dport "$URL_PORT" unreachable ||
+    ip "$family" rule add priority "$HOLD_PRIORITY" iif lo ipproto tcp dport "$URL_PORT" unreachable ||
       log "no rule for port $URL_PORT ($family); members may wait for each other"
   done
 }

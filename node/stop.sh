@@ -1,6 +1,6 @@
 #!/bin/bash
 # Stops etcd, the API server, the controllers and the kubelet of this node, and proves that they are. Other static pods stay.
-# Parameters: RestoreId.
+# Parameters: RestoreId, Hold (none, controllers: they stay out after the restore).
 # shellcheck source=node/contract.sh
 source "$(dirname "${BASH_SOURCE[0]}")/contract.sh"
 # shellcheck source=node/etcd.sh
@@ -14,11 +14,15 @@ main() {
   started=$NOW_MS
   parameter RestoreId '^[0-9]{8}T[0-9]{6}Z$'
   RESTORE_ID=$PARAMETER
+  parameter Hold '^(none|controllers)$'
   begin_restore
   require_journal staged
   [[ ${JOURNAL[undone]-} != yes ]] ||
     refuse "$EXIT_NOT_PREPARED" not-prepared "restore $RESTORE_ID was rolled back on this node, expected it to go on; start a new restore"
+  [[ $PARAMETER == none ]] || journal hold "$PARAMETER"
   journal stop begun
+  adopt kube-controller-manager
+  adopt kube-scheduler
   stop_all
   journal stop ended
   seconds_since "$started"

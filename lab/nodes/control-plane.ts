@@ -238,6 +238,17 @@ export class ControlPlane {
     throw new Error(`no member says that it leads: ${said.join('; ')}`);
   }
 
+  /** Upgrades etcd to another minor with its image as Kubernetes has it, node by node, each on its data, until it is healthy. */
+  async upgradeEtcd(minor: EtcdMinor): Promise<void> {
+    const image = await makeImage(join(this.dir, 'images'), minor, minor !== '3.5');
+    for (const node of this.nodes) {
+      await node.changeImage(minor, image);
+      await this.waitHealthy([node]);
+    }
+    this.state = { ...this.state, etcd: minor, etcdVersion: etcdTools(minor).version };
+    await saveState(this.dir, this.state);
+  }
+
   /** Ends every process, namespace and mount of it, and removes its directory unless its logs are asked for. */
   async down(options: { readonly keepLogs?: boolean } = {}): Promise<void> {
     for (const node of this.nodes) await node.stop();

@@ -1,12 +1,12 @@
 import { spawn, type ChildProcessWithoutNullStreams } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
-import { mkdir, readdir, rename, rm, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, rename, rm, symlink, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { startDaemon, stopDaemon, type Daemon } from './daemon';
 import { MANIFESTS, WAL_MOUNT, clientUrl, etcdManifest, peerUrl, type Component, type EtcdMember } from './manifests';
 import { run } from './run';
-import { labBinary } from './tools';
+import { labBinary, type EtcdMinor } from './tools';
 
 const MANIFEST = `${MANIFESTS}/etcd.yaml`;
 const STOPPED_MANIFEST = '/etc/kubernetes/etcd.yaml.stopped';
@@ -351,6 +351,45 @@ export class LabNode {
     await rm(this.path(STOPPED_MANIFEST), { force: true });
     await this.writeManifest({ initialCluster: [`${this.name}=${this.peerUrl}`], joins: false });
     await this.startEtcd();
+  }
+
+  /** Runs the member with another image of etcd, on the data that it has, as an upgrade does. Waits until the process runs, not until it is healthy. */
+  async changeImage(minor: EtcdMinor, image: string): Promise<void> {
+    await this.stopEtcd();
+    await rm(this.path(STOPPED_MANIFEST), { force: true });
+    await rm(this.path(IMAGE_BIN));
+    await symlink(`images/${image}/usr/local/bin`, this.path(IMAGE_BIN));
+    await this.writeManifest({ minor, image });
+    await this.startEtcd();
+  }
+
+  /**
+   * Ends all processes of the node at once, as a loss of power does, empties /run, which is memory, and starts the kubelet, as its unit is
+   * enabled. Resolves before the kubelet has started anything.
+   */
+  async reboot(): Promise<void> {
+    await this.stopKubelet();
+    // All but pid 1, which is the lab's, and this shell. It fails only when there is nothing else.
+    await this.must(['bash', '-c', 'kill -KILL -1 2>/dev/null || :']);
+    await this.must([
+      'find',
+      '/run',
+      '-mindepth',
+      '1',
+      '-maxdepth',
+      '1',
+      '!',
+      '-name',
+      'lab',
+      '-exec',
+      'rm',
+      '-r',
+      '{}',
+      '+',
+    ]);
+    // What the lab's container runtime remembers there; pid 1 listens beside it.
+    await this.must(['rm', '-rf', '/run/lab/containers']);
+    await this.startKubelet();
   }
 
   /** Makes 127.0.0.1:port of the host reachable at 127.0.0.1:port of the node. */

@@ -106,6 +106,7 @@ export function judge(situation: Situation): Judgement {
   );
   const found = [
     checkNodes(situation, etcdNodes, inspected),
+    checkHeld(situation, etcdNodes),
     checkAbsent(absent),
     ...etcdNodes.map((node) => checkNode(situation, node, { etcdNodes, survivors })),
     checkSurvivor(situation, survivors),
@@ -261,6 +262,41 @@ function checkAbsent(absent: readonly Absence[]): Found {
         (absence) =>
           `${nameOf(absence)} is not restored: ${absence.why}; do not start that machine again with its old data: it joins anew after the restore`,
       ),
+  };
+}
+
+/** Controllers that an earlier restore holds back: this one takes them over, as if they had run. */
+function checkHeld({ request }: Situation, etcdNodes: readonly EtcdNode[]): Found {
+  const held = etcdNodes.flatMap(({ instanceId, inspection }) =>
+    [...new Set(inspection.held.map(({ component }) => component))].map((component) => ({
+      instanceId,
+      component,
+      restoreIds: inspection.held.filter((each) => each.component === component).map(({ restoreId }) => restoreId),
+    })),
+  );
+  // Several manifests of one component: the node's scripts leave all of them where they are.
+  const unclear = held.filter(({ restoreIds }) => restoreIds.length > 1);
+  const taken = held.filter(({ restoreIds }) => restoreIds.length === 1);
+  return {
+    refusals: [],
+    warnings: [
+      ...[...new Set(taken.flatMap(({ restoreIds }) => restoreIds))].sort().map((restoreId) => {
+        const of = taken.filter(({ restoreIds }) => restoreIds.includes(restoreId));
+        const [components, instanceIds] = [
+          [...new Set(of.map(({ component }) => component))].sort().join(' and '),
+          [...new Set(of.map(({ instanceId }) => instanceId))].join(', '),
+        ];
+        return `${components} on ${instanceIds}: held back since restore ${restoreId}; ${
+          request.hold === null
+            ? 'this restore lets them go, and they make the world as it is in its backup: to look at that first, ask for "hold": "controllers"'
+            : 'this restore holds them back as well'
+        }`;
+      }),
+      ...unclear.map(
+        ({ instanceId, component, restoreIds }) =>
+          `${instanceId}: the manifest of ${component} is in ${restoreIds.map((restoreId) => `manifests.before-${restoreId}`).join(' and ')}, expected it in one folder: it is not started; move the one that counts to the static pods`,
+      ),
+    ],
   };
 }
 

@@ -8,6 +8,8 @@ import { readLine } from '../shared/node-result';
 const id = text(/^[0-9a-f]{1,16}$/, '1 to 16 lower-case hex digits');
 const restoreId = text(BACKUP_ID_PATTERN, 'the id of a restore');
 const flag = z.boolean('true or false');
+// Only printed when it is so.
+const said = z.optional(z.literal(true, 'true, or no such field'));
 const seconds = z.number('a number of seconds').check(z.gte(0, 'a number of seconds from 0 on'));
 const hash = wholeNumber(0, 0xffff_ffff);
 const list = <Item extends z.core.$ZodType>(item: Item, max: number) =>
@@ -64,10 +66,21 @@ const schemas = {
     ...common,
     ready: flag,
     running: list(component, 10),
+    /** Addresses by which this node's API server may announce itself; none without one. */
+    advertised: list(printable(253), 20),
+    /** Addresses by which API servers are announced, once the leases of those that are gone have had the time to end. */
     masterleases: list(printable(253), 100),
   }),
-  before: object({ ...common, healthy: list(printable(64), 10) }),
-  rollback: object({ ...common, undone: flag, finishedForward: flag }),
+  before: object({ ...common, healthy: list(printable(64), 10), leftStopped: said }),
+  rollback: object({
+    ...common,
+    undone: flag,
+    finishedForward: flag,
+    /** The node has no data, and etcd would begin an empty cluster there. */
+    leftStopped: said,
+    /** Controllers are held back, as the restore was told. */
+    held: said,
+  }),
   cleanup: object({ ...common, kept: list(restoreId, 100) }),
   evidence: object({
     ...common,

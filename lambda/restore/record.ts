@@ -1,12 +1,12 @@
 import { canonicalJson } from '../shared/announcement';
 import { timeOf } from '../shared/backup-id';
 import { StoreError } from '../shared/errors';
-import type { RestoreState } from '../shared/restore-state';
+import type { RestoreNode, RestoreState } from '../shared/restore-state';
 import { putNew } from '../shared/store';
 import { MetricUnit } from '../shared/telemetry';
 import { cleanNodes, leftBehind } from './clean-up';
 import type { PhaseResult, Run } from './run';
-import { failedOf, nodesFailed, valuesOf } from './run-on-all';
+import { failedOf, nameOf, nodesFailed, valuesOf } from './run-on-all';
 
 // The record begins the timeline: without it backups are held against those from before the restore.
 const PATIENCE_SECONDS = 300;
@@ -115,17 +115,18 @@ function summaryOf({ deps }: Run, state: RestoreState): Record<string, unknown> 
     record: `s3://${deps.store.bucket}/${recordKey(state.restoreId)}`,
     warnings: state.warnings,
     next: [
-      ...(request.hold === 'controllers'
-        ? [
-            `controller manager and scheduler are held back: when you have looked at the cluster, run on each node: cd /etc/kubernetes && mv manifests.before-${state.restoreId}/*.yaml manifests/ && rmdir manifests.before-${state.restoreId}`,
-          ]
-        : []),
+      ...(request.hold === 'controllers' ? [heldBack(state.restoreId, state.nodes)] : []),
       'nodes that joined after the backup need a restart of their kubelet',
       ...(state.keptBackupId === null
         ? []
         : [`to go back: {"confirm":"${deps.clusterName}","rollback":"${state.restoreId}"}`]),
     ],
   };
+}
+
+/** Which nodes hold controllers back, and how they are let go. */
+export function heldBack(restoreId: string, nodes: readonly RestoreNode[]): string {
+  return `controller manager and scheduler are held back on ${nodes.map(nameOf).join(', ')}: when you have looked at the cluster, run on each of them: cd /etc/kubernetes && mv manifests.before-${restoreId}/*.yaml manifests/ && rmdir manifests.before-${restoreId}`;
 }
 
 /** From the first member that was stopped to the first API server that answered; null when one of both is not known. */

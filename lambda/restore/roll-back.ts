@@ -1,8 +1,9 @@
 import { StoreError } from '../shared/errors';
+import type { RestoreNode } from '../shared/restore-state';
 import { type CleanUpOutcome, cleanNodes } from './clean-up';
 import { type Failure, ROLLBACK_FAILED, withFailure } from './failure';
 import { type NodeResults, resultOf } from './node-results';
-import { notRecorded, writeRecord } from './record';
+import { heldBack, notRecorded, writeRecord } from './record';
 import type { PhaseResult, Run } from './run';
 import { failedOf, nameOf, nodesFailed, type NodeOutcome, runOnAll } from './run-on-all';
 
@@ -27,14 +28,31 @@ export async function rollBack(run: Run): Promise<PhaseResult> {
     return { done: false };
   }
   const failed = failedOf(all.outcomes);
+  const stopped = leftStopped(nodesThat(all.outcomes, 'leftStopped'));
   if (failed.length > 0) {
-    return { done: true, ok: false, ...leftToDo(run, nodesFailed(run, failed)) };
+    const { error, cause } = leftToDo(run, nodesFailed(run, failed));
+    return { done: true, ok: false, error, cause: [cause, ...stopped].join('; ') };
   }
   const mixed = whyMixed(run, all.outcomes);
   if (mixed !== undefined) {
-    return { done: true, ok: false, error: ROLLBACK_FAILED, cause: mixed };
+    return { done: true, ok: false, error: ROLLBACK_FAILED, cause: [mixed, ...stopped].join('; ') };
   }
-  return state.served ? keepRestored(run) : { done: true, ok: true };
+  return state.served ? keepRestored(run, nodesThat(all.outcomes, 'held')) : { done: true, ok: true };
+}
+
+function nodesThat(
+  outcomes: readonly NodeOutcome<NodeResults['rollback']>[],
+  say: 'leftStopped' | 'held',
+): readonly RestoreNode[] {
+  return outcomes.flatMap((outcome) => (outcome.kind === 'ok' && outcome.value[say] === true ? outcome.node : []));
+}
+
+/** What is said of nodes that an undo has left without a kubelet, because they had no data before either; nothing of none. */
+export function leftStopped(nodes: readonly RestoreNode[]): string[] {
+  return nodes.map(
+    (node) =>
+      `${nameOf(node)} has no data: its kubelet is left stopped, because etcd would begin an empty cluster there, and kubelets delete the pods that its API server does not know; restore a backup, or run 'systemctl start kubelet' there when its data is back in its place`,
+  );
 }
 
 /** Commands of an earlier call can have had another word on whether the data was served: no node may go another way than the others. */
@@ -50,7 +68,7 @@ function whyMixed(
     : ['started everything on the restored data', 'the old data to be put back everywhere'];
   return other.length === 0
     ? undefined
-    : `${other.map(({ node }) => nameOf(node)).join(', ')} ${got}, expected ${expected}; what is left to do: stop kubelet, kube-apiserver and etcd on these nodes, and bring all nodes to the same data by hand as docs/restore.md says: member.before-${journalId} and member.restored-${journalId} are on the nodes`;
+    : `${other.map(({ node }) => nameOf(node)).join(', ')} ${got}, expected ${expected}; what is left to do: stop kubelet, kube-apiserver and etcd on these nodes, and bring all nodes to the same data by hand as docs/restore.md says: in the data directory member.before-${journalId} is the old data where member is the restored one, and .restore-${journalId}/member the restored one where member is the old data`;
 }
 
 /** What a person has to do on the nodes that could not be rolled back. */
@@ -64,7 +82,7 @@ function leftToDo({ state, deps, journalId }: Run, { cause }: Failure): Failure 
 }
 
 /** The nodes run on restored data that was read: it stays, is recorded, and no journal stands in the way of the next restore. */
-async function keepRestored(run: Run): Promise<PhaseResult> {
+async function keepRestored(run: Run, held: readonly RestoreNode[]): Promise<PhaseResult> {
   const { state, deps, journalId } = run;
   const outcome: CleanUpOutcome = state.request.hold === null ? 'restored' : 'held';
   const cleaned = await cleanNodes(run, outcome);
@@ -73,15 +91,14 @@ async function keepRestored(run: Run): Promise<PhaseResult> {
   }
   const left = failedOf(cleaned.outcomes);
   if (run.finishesForward && left.length === 0) {
-    return finishedForward(run);
+    return finishedForward(run, held);
   }
   const failure: Failure = {
     error: ROLLBACK_FAILED,
     cause: [
       'the old data was not put back, because API servers had served the restored data and clients have seen its revisions',
-      outcome === 'held'
-        ? 'every component but the held controllers was started on the restored data'
-        : 'every component was started on the restored data',
+      startedBut(outcome === 'held' || held.length > 0),
+      ...(held.length > 0 ? [heldBack(journalId, held)] : []),
       ...(left.length > 0 ? [nodesFailed(run, left).cause] : []),
       `to go back to what was there before, by its backup: {"confirm":"${deps.clusterName}","rollback":"${journalId}"}; where none could be taken, the old data is on the nodes as member.before-${journalId}, and docs/restore.md says how to use it`,
     ].join('; '),
@@ -97,8 +114,12 @@ async function keepRestored(run: Run): Promise<PhaseResult> {
   return { done: true, ok: false, ...failure };
 }
 
+function startedBut(held: boolean): string {
+  return `every component${held ? ' but the held controllers' : ''} was started on the restored data`;
+}
+
 /** An undo was asked for, and what could be done in its place is done. */
-async function finishedForward(run: Run): Promise<PhaseResult> {
+async function finishedForward(run: Run, held: readonly RestoreNode[]): Promise<PhaseResult> {
   const { state, deps, journalId } = run;
   let { warnings } = state;
   try {
@@ -112,8 +133,9 @@ async function finishedForward(run: Run): Promise<PhaseResult> {
   const plan = {
     result: 'FinishedForward',
     restoreId: journalId,
-    text: `restore ${journalId} was not undone, because API servers had served its data and clients have seen its revisions; it was brought to its end instead: every component was started on the restored data, and no journal is left`,
+    text: `restore ${journalId} was not undone, because API servers had served its data and clients have seen its revisions; it was brought to its end instead: ${startedBut(held.length > 0)}, and no journal is left`,
     next: [
+      ...(held.length > 0 ? [heldBack(journalId, held)] : []),
       `to go back to what was there before, by its backup: {"confirm":"${deps.clusterName}","rollback":"${journalId}"}`,
     ],
     warnings,

@@ -272,7 +272,7 @@ async function whyLost(run: Run, instanceId: string): Promise<string | undefined
   const { ec2, ssm, clusterName, controlPlaneTags } = run.deps;
   let nodes;
   try {
-    ({ nodes } = await findNodes({ ec2, ssm, clusterName, controlPlaneTags }, []));
+    ({ nodes } = await findNodes({ ec2, ssm, clusterName, controlPlaneTags }, [instanceId]));
   } catch (error) {
     // EC2 and SSM are only asked whether to give up early. When they do not say, the command's own end is waited for.
     if (error instanceof NoNodeError) {

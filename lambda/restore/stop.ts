@@ -15,7 +15,7 @@ export async function stopControlPlane(run: Run): Promise<PhaseResult> {
   const stops = await runOnAll(run, {
     document: deps.documents.stop,
     comment: `${state.restoreId} StopControlPlane`,
-    parameters: () => Promise.resolve({ RestoreId: state.restoreId }),
+    parameters: () => Promise.resolve({ RestoreId: state.restoreId, Hold: state.request.hold ?? 'none' }),
     read: resultOf('stop', state.restoreId),
     patienceSeconds: PATIENCE_SECONDS,
   });

@@ -105,6 +105,14 @@ const inspectionSchema = z.object(
     ),
     /** Whether something listens at the peer URLs that were asked for. */
     peers: list(object({ url, answers: flag }), 100),
+    /** Components that a restore holds back: no static pods, and their manifests in that restore's folder. */
+    held: list(
+      object({
+        component: text(/^kube-(controller-manager|scheduler)$/, "'kube-controller-manager' or 'kube-scheduler'"),
+        restoreId,
+      }),
+      40,
+    ),
     /** Of a restore that has not been cleaned up on this node. */
     journal: z.nullable(
       object({

@@ -1,4 +1,4 @@
-import { DeleteObjectCommand, PutObjectCommand, type S3Client } from '@aws-sdk/client-s3';
+import { DeleteObjectCommand, GetObjectCommand, PutObjectCommand, type S3Client } from '@aws-sdk/client-s3';
 import { createHash } from 'node:crypto';
 import { existsSync, lstatSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -222,8 +222,9 @@ test('a node that cannot swap: every node is put back as it was, and evidence is
   const execution = startRestore(lab, { confirm: 'lab' });
   await execution.entered('SwapData');
   const [, second] = nodes() as [LabNode, LabNode, LabNode];
-  // As somebody with a shell on the node does it.
-  await second.must(['sh', '-c', 'rm -rf /var/lib/etcd/.restore-*']);
+  // As somebody with a shell on the node does it; and the last words of its etcd.
+  const lastWords = '"msg":"the disk of this member is gone"';
+  await second.must(['sh', '-c', `rm -rf /var/lib/etcd/.restore-*; echo '{${lastWords}}' >>/var/log/pods/etcd.log`]);
   const { status, error, cause } = await execution.result;
   expect([status, error]).toEqual(['FAILED', expect.any(String)]);
   expect(cause).toContain(second.name);
@@ -238,6 +239,18 @@ test('a node that cannot swap: every node is put back as it was, and evidence is
     'GatherEvidence',
     'RestoreFailed',
   ]);
+  const [, key = ''] = /s3:\/\/[^/]+\/(restores\/\S+\/evidence\.json)$/.exec(String(cause)) ?? [];
+  const stored = await s3.send(new GetObjectCommand({ Bucket: bucket(), Key: key }));
+  const { nodes: asked } = JSON.parse(String(await stored.Body?.transformToString())) as {
+    nodes: Record<string, Record<string, string>>;
+  };
+  expect(Object.keys(asked)).toHaveLength(3);
+  const evidence = Object.entries(asked).find(([name]) => name.includes(`(${second.name})`))?.[1] ?? {};
+  expect(evidence['version']).toContain(lab.controlPlane.etcdVersion);
+  // Of the node as it was when it failed: by now its etcd is well, and its journal gone.
+  expect(evidence['failed-etcd']).toContain(lastWords);
+  expect(evidence['failed-journal']).toMatch(/\nswap begun\n[^]*rollback begun\n$/);
+  expect(evidence['etcd']).not.toContain(lastWords);
   await expectOldState(before);
 });
 

@@ -1,3 +1,4 @@
+import { matches, readPattern } from '../../lab/aws/event-pattern';
 import { expectedPins } from '../../lambda/restore/preflight';
 import { officialTools } from '../../lambda/shared/official-tools';
 import { ACKNOWLEDGED_TOOLS_LIMIT } from '../../lib/config';
@@ -209,7 +210,7 @@ describe('the documents of a restore', () => {
         'AllowQuota',
       ],
     ],
-    ['RestoreStop', '600', ['RestoreId']],
+    ['RestoreStop', '600', ['RestoreId', 'Hold']],
     ['RestoreSwap', '300', ['RestoreId']],
     ['RestoreStart', '600', ['RestoreId', 'Component']],
     ['RestoreCheck', '900', ['RestoreId', 'Component', 'WaitSeconds', 'Revision']],
@@ -238,6 +239,7 @@ describe('the documents of a restore', () => {
     ['RestoreRollback', 'Served', ['yes', 'no', 'held'], ['', 'true']],
     ['RestoreCleanup', 'Outcome', ['failed', 'restored', 'held'], ['', 'done']],
     ['RestoreStop', 'RestoreId', ['20261120T140000Z'], ['', '20261120T140000', '../x']],
+    ['RestoreStop', 'Hold', ['none', 'controllers'], ['', 'yes', 'none; id']],
     ['PlanInspect', 'Peers', ['', 'https://10.0.0.1:2380 https://[fe80::1%25eth0]:2380'], ['$(x)', 'a;b']],
   ])('%s takes as %s %p, and none of %p', (name, parameter, good, bad) => {
     const pattern = new RegExp(content(name).parameters[parameter]?.allowedPattern ?? '^$');
@@ -258,17 +260,36 @@ describe('the rule for executions that no state knows to have ended', () => {
     id.startsWith('Interrupted'),
   ) ?? ['', undefined];
 
-  test('is for restores that were stopped or timed out, and for no plan', () => {
+  test('is for restores that were stopped, timed out or ended by Step Functions itself, and for no plan', () => {
     expect(deployed(template, rule?.Properties['EventPattern'])).toEqual({
       source: ['aws.states'],
       'detail-type': ['Step Functions Execution Status Change'],
       detail: {
-        status: ['TIMED_OUT', 'ABORTED'],
+        $or: [{ status: ['TIMED_OUT', 'ABORTED'] }, { status: ['FAILED'], error: ['States.Runtime'] }],
         stateMachineArn: [
           `arn:aws:states:eu-central-1:111122223333:stateMachine:${idOf('AWS::StepFunctions::StateMachine', 'RestoreMachine')}`,
         ],
       },
     });
+  });
+
+  test.each([
+    ['TIMED_OUT', null, true],
+    ['ABORTED', 'Operator', true],
+    ['FAILED', 'States.Runtime', true],
+    ['FAILED', 'RollbackFailed', false],
+    ['FAILED', null, false],
+    ['SUCCEEDED', null, false],
+  ])('takes a restore that is %s with the error %p: %p', (status, error, takes) => {
+    const stateMachineArn = `arn:aws:states:eu-central-1:111122223333:stateMachine:${idOf('AWS::StepFunctions::StateMachine', 'RestoreMachine')}`;
+    const event = {
+      source: 'aws.states',
+      'detail-type': 'Step Functions Execution Status Change',
+      detail: { stateMachineArn, status, error },
+    };
+    const pattern = readPattern(deployed(template, rule?.Properties['EventPattern']));
+    expect(matches(pattern, event)).toBe(takes);
+    expect(matches(pattern, { ...event, detail: { ...event.detail, stateMachineArn: 'another' } })).toBe(false);
   });
 
   test('gives the event to the restore function, and what it cannot give to a queue', () => {

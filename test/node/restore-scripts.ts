@@ -49,6 +49,8 @@ const KILLER = [
 
 /** Drives the scripts of a restore on real nodes as the restore function does, one command after the other. */
 export class RestoreScripts {
+  /** What every script finds in its environment beside its parameters. */
+  environment: Readonly<Record<string, string>> = {};
   private server: Server | undefined;
   private readonly signature = randomBytes(32).toString('hex');
   private served: Buffer = Buffer.alloc(0);
@@ -86,8 +88,10 @@ export class RestoreScripts {
   async snapshot(node = this.cluster.nodes[0] as LabNode): Promise<Packed> {
     const file = '/var/tmp/snapshot.db';
     await node.etcdctl(['snapshot', 'save', file]);
+    // The image of 3.5 has no etcdutl; etcdctl has lost the command in 3.6.
+    const tool = this.cluster.etcdVersion.startsWith('3.5.') ? 'etcdctl' : 'etcdutl';
     const status = JSON.parse(
-      await node.must([`${node.imageBin}/etcdutl`, 'snapshot', 'status', '-w', 'json', file]),
+      await node.must([`${node.imageBin}/${tool}`, 'snapshot', 'status', '-w', 'json', file]),
     ) as { revision: number };
     const bytes = readFileSync(node.path(file));
     rmSync(node.path(file));
@@ -104,7 +108,11 @@ export class RestoreScripts {
     const [first = '', ...lines] = scriptLines(script);
     const killer = options.killAt === undefined ? [] : [KILLER.replace('__KILL_AT', String(options.killAt))];
     const { code, stdout, stderr } = await node.exec(['bash', '-c', [first, ...killer, ...lines].join('\n')], {
-      env: Object.fromEntries(Object.entries(parameters).map(([name, value]) => [`SSM_${name}`, value])),
+      env: {
+        ...(script === 'stop' ? { SSM_Hold: 'none' } : {}),
+        ...this.environment,
+        ...Object.fromEntries(Object.entries(parameters).map(([name, value]) => [`SSM_${name}`, value])),
+      },
       timeoutMs: 120_000,
     });
     if (stdout !== '' && stdout.trimEnd().split('\n').length !== 1) {
@@ -201,8 +209,13 @@ export class RestoreScripts {
     );
   }
 
-  /** From stop to the end, all nodes step by step. */
-  async restore(restoreId: string, packed: Packed, nodes: readonly LabNode[] = this.cluster.nodes): Promise<void> {
+  /** From stop to the end, all nodes step by step; with `hold` the controllers stay out. */
+  async restore(
+    restoreId: string,
+    packed: Packed,
+    nodes: readonly LabNode[] = this.cluster.nodes,
+    options: { readonly hold?: boolean } = {},
+  ): Promise<void> {
     const id = { RestoreId: restoreId };
     await this.prepare(restoreId, packed, nodes);
     await this.must('stop', id, nodes);
@@ -214,8 +227,8 @@ export class RestoreScripts {
       nodes,
     );
     await this.must('start', { ...id, Component: 'api-server' }, nodes);
-    await this.must('start', { ...id, Component: 'controllers' }, nodes);
+    if (options.hold !== true) await this.must('start', { ...id, Component: 'controllers' }, nodes);
     await this.must('check', { ...id, Component: 'cluster', WaitSeconds: '60', Revision: '0' }, nodes);
-    await this.must('cleanup', { ...id, Outcome: 'restored' }, nodes);
+    await this.must('cleanup', { ...id, Outcome: options.hold === true ? 'held' : 'restored' }, nodes);
   }
 }

@@ -1,10 +1,21 @@
 import { createHash } from 'node:crypto';
-import { existsSync, lstatSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import {
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
+import { dirname, join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { type ControlPlane, startControlPlane } from '../../lab/nodes/control-plane';
 import type { LabNode } from '../../lab/nodes/lab-node';
 import { loadData } from '../../lab/nodes/load';
 import { contentsAt, revisionOf } from '../../lab/restores';
+import { reissue } from './reissue';
 import { type Packed, RestoreScripts, type RestoreScript } from './restore-scripts';
 
 // The scripts of a restore on a real node, each killed before each of its changes. The whole machine on three nodes is in test/lab/restore.test.ts.
@@ -67,6 +78,24 @@ async function clusterId(): Promise<string> {
   return String(/"cluster_id":(\d+)/.exec(await node.etcdctl(['endpoint', 'status', '-w', 'json']))?.[1]);
 }
 
+/** The scheduler as a restore leaves it that holds the controllers back; what it gives lets it go again. */
+function holdScheduler(): () => void {
+  const folder = node.path(`/etc/kubernetes/manifests.before-${nextId()}`);
+  const manifest = node.path('/etc/kubernetes/manifests/kube-scheduler.yaml');
+  mkdirSync(folder, { mode: 0o700 });
+  renameSync(manifest, join(folder, 'kube-scheduler.yaml'));
+  return () => {
+    renameSync(join(folder, 'kube-scheduler.yaml'), manifest);
+    rmSync(folder, { recursive: true });
+  };
+}
+
+/** Leaves out of the journal what a version or a run that ended early would not have written. */
+function keepOfJournal(keep: (line: string) => boolean): void {
+  const lines = readFileSync(node.path(JOURNAL), 'utf8').split('\n').filter(keep);
+  writeFileSync(node.path(JOURNAL), `${lines.join('\n').trimEnd()}\n`);
+}
+
 async function prepare(id: string): Promise<{ manifests: string; clusterId: string }> {
   const before = { manifests: fingerprint('/etc/kubernetes'), clusterId: await clusterId() };
   await scripts.prepare(id, packed);
@@ -116,10 +145,17 @@ describe('inspect', () => {
       },
       apiServer: { manifest: true, running: true, ready: true },
       data: { member: true, kept: [], ownMount: false },
+      certificates: expect.arrayContaining(
+        ['etcd/peer', 'apiserver', 'apiserver-kubelet-client'].map((name) => ({
+          file: `/etc/kubernetes/pki/${name}.crt`,
+          daysLeft: expect.any(Number) as number,
+        })),
+      ) as unknown,
       peers: expect.arrayContaining([
         { url: 'https://10.90.0.99:2380', answers: false },
         { url: node.peerUrl, answers: true },
       ]) as unknown,
+      held: [],
       journal: null,
       problems: [],
     });
@@ -129,14 +165,30 @@ describe('inspect', () => {
 });
 
 describe('the whole way', () => {
-  test('a restore ends with the data of the snapshot at the raised revision, the old data kept, and a second one as well', async () => {
-    const [first, second] = [nextId(), nextId()];
+  test('a restore with held controllers ends with the data of the snapshot at the raised revision, the old data kept, and a second one, undone and done, as well', async () => {
+    const [first, undone, second] = [nextId(), nextId(), nextId()];
+    const controllers = () => [...node.pidsOf('kube-controller-manager'), ...node.pidsOf('kube-scheduler')];
     await node.etcdctl(['put', 'later', 'than the snapshot']);
-    await scripts.restore(first, packed);
+    await scripts.restore(first, packed, [node], { hold: true });
     expect(await contentsAt(node, packed.revision + BUMP)).toBe(contents);
     expect(await node.etcdctl(['get', 'later'])).toBe('');
     expect(readdirSync(node.path('/var/lib/etcd')).sort()).toEqual(['member', `member.before-${first}`]);
+    expect(controllers()).toEqual([]);
+    const { result } = await scripts.run(node, 'inspect', { ClusterName: 'lab', Peers: '' });
+    const held = ['kube-controller-manager', 'kube-scheduler'].map((component) => ({ component, restoreId: first }));
+    expect(result).toMatchObject({ held });
+    const kubernetes = fingerprint('/etc/kubernetes');
+    await scripts.prepare(undone, packed);
+    await scripts.must('stop', { RestoreId: undone });
+    expect(readdirSync(node.path(`/etc/kubernetes/manifests.before-${first}`))).toEqual([]);
+    await scripts.must('rollback', { RestoreId: undone, Served: 'no' });
+    await scripts.must('cleanup', { RestoreId: undone, Outcome: 'failed' });
+    expect(fingerprint('/etc/kubernetes')).toBe(kubernetes);
+    expect(controllers()).toEqual([]);
+    await cluster.waitApiReady();
     await scripts.restore(second, packed);
+    expect(controllers()).toHaveLength(2);
+    expect(readdirSync(node.path('/etc/kubernetes')).filter((name) => name.includes('.before-'))).toEqual([]);
     expect(readdirSync(node.path('/var/lib/etcd')).sort()).toEqual([
       'member',
       `member.before-${first}`,
@@ -198,7 +250,8 @@ describe('killed before each of its changes', () => {
     expect(changes).toBeGreaterThan(15);
   });
 
-  test('stop: rolled back, the old state is exactly there again', async () => {
+  test('stop, with a controller that an earlier restore holds: rolled back, the old state is exactly there again', async () => {
+    const letGo = holdScheduler();
     const changes = await sweep(async (killAt) => {
       const id = nextId();
       const before = await prepare(id);
@@ -207,17 +260,20 @@ describe('killed before each of its changes', () => {
       await expectOldState(before, id);
       return end;
     });
-    expect(changes).toBeGreaterThan(10);
+    expect(changes).toBeGreaterThan(15);
+    letGo();
   });
 
   test('swap, and again after it: rolled back, the old state is exactly there again', async () => {
+    let again = false;
     const changes = await sweep(async (killAt) => {
       const id = nextId();
       const before = await prepare(id);
       await scripts.must('stop', { RestoreId: id });
       const end = await runKilled('swap', { RestoreId: id }, killAt);
-      // Half of them are done once more before the undo, as after a lost answer.
-      if (killAt % 2 === 0) await scripts.must('swap', { RestoreId: id });
+      // Every other one is done once more before the undo, as after a lost answer.
+      again = !again;
+      if (again) await scripts.must('swap', { RestoreId: id });
       await scripts.must('rollback', { RestoreId: id, Served: 'no' });
       await expectOldState(before, id);
       return end;
@@ -244,7 +300,7 @@ describe('killed before each of its changes', () => {
     for (const script of ['stop', 'swap'] as const) await scripts.must(script, { RestoreId: id });
     // Its change: the start of the kubelet.
     expect(await runKilled('start', { RestoreId: id, Component: 'etcd' }, 9)).toBe('killed');
-    expect((await routingRules()).match(/ipproto tcp dport 2380 unreachable/g)).toHaveLength(2);
+    expect((await routingRules()).match(/iif lo ipproto tcp dport 2380 unreachable/g)).toHaveLength(2);
     const connect = async (address: string, port: number): Promise<string> => {
       const { code, stderr } = await node.exec([
         'timeout',
@@ -267,18 +323,34 @@ describe('killed before each of its changes', () => {
     await expectOldState(before, id);
   });
 
-  test('rollback: done again, the old state is exactly there again', async () => {
+  test('rollback, with a controller that an earlier restore holds: done again, the old state is exactly there again', async () => {
+    const letGo = holdScheduler();
     const changes = await sweep(async (killAt) => {
       const id = nextId();
       const before = await prepare(id);
       for (const script of ['stop', 'swap'] as const) await scripts.must(script, { RestoreId: id });
       await scripts.must('start', { RestoreId: id, Component: 'etcd' });
+      // It hangs, so that these are its last words.
+      const mark = `"msg":"${id} cannot go on"`;
+      const hang = `kill -STOP ${String(node.etcdPid())}; echo '{"level":"fatal",${mark}}' >>/var/log/pods/etcd.log`;
+      await node.must(['sh', '-c', hang]);
       const end = await runKilled('rollback', { RestoreId: id, Served: 'no' }, killAt);
       await scripts.must('rollback', { RestoreId: id, Served: 'no' });
       await expectOldState(before, id);
+      // What the evidence has to show is the member that failed. The healthy one writes another log by now, and the journal is gone.
+      const { result } = await scripts.run(node, 'diagnose', { RestoreId: id });
+      const evidence = result?.['evidence'] as Record<string, string>;
+      expect([evidence['failed-etcd']?.includes(mark), evidence['etcd']?.includes(mark)]).toEqual([true, false]);
+      expect(evidence['failed-journal']).toMatch(
+        new RegExp(`^restore ${id}\n[^]*\nswap ended\n[^]*\nrollback begun\n$`),
+      );
       return end;
     });
     expect(changes).toBeGreaterThan(15);
+    const kept = readdirSync(node.path('/var/lib/etcd-backup/restore'));
+    expect(kept).toEqual([expect.stringMatching(/^\d{8}T\d{6}Z\.failed$/)]);
+    expect(fingerprint('/var/lib/etcd-backup/restore').match(/ 100600 0:0 /g)).toHaveLength(3);
+    letGo();
   });
 });
 
@@ -289,6 +361,12 @@ describe('refusals', () => {
     ['no room', { DiskLimitPercent: '1' }, 50, /disk/],
     ['a tool that nobody pinned', { ToolPins: `3.6.0/amd64/etcdutl=${'b'.repeat(64)}` }, 52, /tool-changed/],
     ['a cluster that this member is not of', { InitialCluster: 'other=https://10.90.0.99:2380' }, 85, /restore-failed/],
+    [
+      'a member with a URL that it does not advertise',
+      { InitialCluster: 'scripts1=https://10.90.0.11:2380,scripts1=https://[fd00::11]:2380' },
+      85,
+      /restore-failed/,
+    ],
     ['what was sealed to another key', { SealedSignature: 'A'.repeat(512) }, 82, /seal/],
   ])('preflight refuses %s, and nothing was stopped', async (_, change, code, name) => {
     const id = nextId();
@@ -300,6 +378,49 @@ describe('refusals', () => {
     );
     expect([said.code, String(said.result?.['error'])]).toEqual([code, expect.stringMatching(name)]);
     expect([node.etcdPid(), ...node.pidsOf('kube-apiserver')]).toEqual(pids);
+    expect(readFileSync(node.path(JOURNAL), 'utf8')).toContain('nodes 1\n');
+    await scripts.must('cleanup', { RestoreId: id, Outcome: 'failed' });
+    expect(readdirSync(node.path('/var/lib/etcd'))).toEqual(['member']);
+  });
+
+  test.each([
+    ['etcd/peer', 'etcd/ca'],
+    ['apiserver', 'ca'],
+  ])('a certificate that has ended (%s) is seen and refused, and nothing was stopped', async (name, ca) => {
+    const id = nextId();
+    const pids = [node.etcdPid(), ...node.pidsOf('kube-apiserver')];
+    const file = `/etc/kubernetes/pki/${name}.crt`;
+    const before = readFileSync(node.path(file));
+    reissue(node, file, { usage: 'serverAuth,clientAuth', end: '20250101000000Z', ca: `/etc/kubernetes/pki/${ca}` });
+    const parameters = await scripts.stageParameters(node, { restoreId: id, packed });
+    const [seen, said] = [
+      await scripts.run(node, 'inspect', { ClusterName: 'lab', Peers: '' }),
+      await scripts.run(node, 'preflight', parameters),
+    ];
+    writeFileSync(node.path(file), before);
+    const daysLeft = -Math.floor((Date.now() - Date.parse('2025-01-01T00:00:00Z')) / 86_400_000) - 1;
+    expect(seen.result?.['certificates']).toContainEqual({ file, daysLeft });
+    expect([said.code, String(said.result?.['message'])]).toEqual([33, expect.stringContaining(`${file} expired`)]);
+    expect([node.etcdPid(), ...node.pidsOf('kube-apiserver')]).toEqual(pids);
+    await scripts.must('cleanup', { RestoreId: id, Outcome: 'failed' });
+  });
+
+  test('preflight that is run again after its download says that it was killed, and not that the node was restarted', async () => {
+    const id = nextId();
+    const parameters = await scripts.stageParameters(node, { restoreId: id, packed });
+    const keyless = await scripts.run(node, 'preflight', { ...parameters, RestoreId: nextId() });
+    expect([keyless.code, String(keyless.result?.['message'])]).toEqual([82, expect.stringContaining('was restarted')]);
+    // After all but the last of its changes.
+    for (let killAt = 40; ; killAt += 1) {
+      const { result } = await scripts.run(node, 'preflight', parameters, { killAt });
+      if (result === undefined && existsSync(`/proc/${String(node.pid)}/root/run/etcd-backup`)) continue;
+      break;
+    }
+    const again = await scripts.run(node, 'preflight', parameters);
+    expect([again.code, String(again.result?.['message'])]).toEqual([
+      82,
+      expect.stringContaining('was killed after its download'),
+    ]);
     await scripts.must('cleanup', { RestoreId: id, Outcome: 'failed' });
     expect(readdirSync(node.path('/var/lib/etcd'))).toEqual(['member']);
   });
@@ -329,7 +450,33 @@ describe('refusals', () => {
     expect((await scripts.run(node, 'rollback', { RestoreId: id, Served: 'no' })).code).toBe(91);
     const [said] = await scripts.must('rollback', { RestoreId: id, Served: 'yes' });
     expect(said?.result).toMatchObject({ undone: false, finishedForward: true });
-    await scripts.must('check', { RestoreId: id, Component: 'cluster', WaitSeconds: '60', Revision: '0' });
+    const cluster60 = { RestoreId: id, Component: 'cluster', WaitSeconds: '60', Revision: '0' };
+    // Of a node that is gone.
+    const lease = String(/lease (\w+) granted/.exec(await node.etcdctl(['lease', 'grant', '5']))?.[1]);
+    await node.etcdctl(['put', `--lease=${lease}`, '/registry/masterleases/10.90.0.99', '']);
+    const [whole] = await scripts.must('check', cluster60);
+    expect(whole?.result).toMatchObject({
+      running: ['kube-controller-manager', 'kube-scheduler', 'kube-apiserver', 'etcd'],
+      advertised: [node.ip],
+      masterleases: [node.ip],
+    });
+    // As on a node that never had an API server.
+    const [manifest, elsewhere] = ['manifests/kube-apiserver.yaml', 'kube-apiserver.elsewhere'].map((file) =>
+      node.path(`/etc/kubernetes/${file}`),
+    ) as [string, string];
+    renameSync(manifest, elsewhere);
+    const without = await scripts.run(node, 'check', { ...cluster60, WaitSeconds: '3' });
+    const seen = await scripts.run(node, 'inspect', { ClusterName: 'lab', Peers: '' });
+    renameSync(elsewhere, manifest);
+    expect([without.code, without.result]).toEqual([0, expect.objectContaining({ advertised: [] })]);
+    expect(seen.result).toMatchObject({
+      apiServer: { manifest: false },
+      identity: { etcdCaSha256: expect.any(String) as string, clusterCaSha256: expect.any(String) as string },
+      certificates: expect.arrayContaining([
+        { file: '/etc/kubernetes/pki/etcd/peer.crt', daysLeft: expect.any(Number) as number },
+      ]) as unknown,
+    });
+    await cluster.waitApiReady();
     await scripts.must('cleanup', { RestoreId: id, Outcome: 'restored' });
     expect(await revisionOf(node)).toBeGreaterThan(packed.revision + BUMP);
     rmSync(node.path(`/var/lib/etcd/member.before-${id}`), { recursive: true });
@@ -364,15 +511,118 @@ describe('what somebody did beside the restore', () => {
     await scripts.must('cleanup', { RestoreId: id, Outcome: 'failed' });
   });
 
-  test('a kubelet that was stopped before, with all running on, is as before after a rollback, and so is all', async () => {
+  test.each([
+    ['', (line: string) => line !== ''],
+    [
+      ', by the journal of a version that did not look at each component',
+      (line: string) => !/^was-running /.test(line),
+    ],
+  ])(
+    'a kubelet that was stopped before, with all running on, is as before after a rollback, and so is all%s',
+    async (_, remembered) => {
+      const id = nextId();
+      await node.stopKubelet();
+      const before = await prepare(id);
+      for (const script of ['stop', 'swap'] as const) await scripts.must(script, { RestoreId: id });
+      keepOfJournal(remembered);
+      await scripts.must('rollback', { RestoreId: id, Served: 'no' });
+      expect(node.pidsOf('kubelet')).toEqual([]);
+      await expectOldState(before, id);
+      await node.startKubelet();
+    },
+  );
+
+  test('an API server that was ended on purpose is not started by a rollback, nor by one that is done again', async () => {
     const id = nextId();
     await node.stopKubelet();
+    await node.must(['pkill', '-x', 'kube-apiserver']);
+    while (node.pidsOf('kube-apiserver').length > 0) await sleep(50);
+    const written = node.apiWrites().length;
     const before = await prepare(id);
-    for (const script of ['stop', 'swap'] as const) await scripts.must(script, { RestoreId: id });
-    await scripts.must('rollback', { RestoreId: id, Served: 'no' });
-    expect(node.pidsOf('kubelet')).toEqual([]);
-    await expectOldState(before, id);
+    await scripts.must('stop', { RestoreId: id });
+    for (let times = 1; times <= 2; times += 1) {
+      await scripts.must('rollback', { RestoreId: id, Served: 'no' });
+      expect(fingerprint('/etc/kubernetes/manifests')).toBe(
+        before.manifests
+          .split('\n')
+          .filter((line) => line.includes('/etc/kubernetes/manifests'))
+          .join('\n'),
+      );
+      expect([...node.pidsOf('kubelet'), ...node.pidsOf('kube-apiserver')]).toEqual([]);
+      expect([node.etcdPid(), ...node.pidsOf('kube-scheduler')]).toEqual([expect.any(Number), expect.any(Number)]);
+      // As if it had been killed right before the end.
+      if (times === 1) keepOfJournal((line) => line !== 'undone yes');
+    }
+    expect(node.apiWrites()).toHaveLength(written);
     await node.startKubelet();
+    await cluster.waitApiReady();
+    await expectOldState(before, id);
+  });
+
+  test('a node without data is left stopped by a rollback, or its etcd would begin an empty cluster, and the next restore starts it', async () => {
+    const [stopped, swapped, id] = [nextId(), nextId(), nextId()];
+    const before = fingerprint('/etc/kubernetes');
+    const expectLeftStopped = async (restoreId: string): Promise<void> => {
+      const [said] = await scripts.must('rollback', { RestoreId: restoreId, Served: 'no' });
+      expect(said?.result).toMatchObject({ undone: true, leftStopped: true });
+      const [again] = await scripts.must('rollback', { RestoreId: restoreId, Served: 'no' });
+      expect(again?.result).toMatchObject({ undone: false, leftStopped: true });
+      const check = { RestoreId: restoreId, Component: 'before', WaitSeconds: '3', Revision: '0' };
+      const [checked] = await scripts.must('check', check);
+      expect(checked?.result).toMatchObject({ healthy: [], leftStopped: true });
+      await scripts.must('cleanup', { RestoreId: restoreId, Outcome: 'failed' });
+      for (const program of ['kubelet', 'etcd', 'kube-apiserver', 'kube-scheduler'] as const)
+        expect([program, ...node.pidsOf(program)]).toEqual([program]);
+      expect(readdirSync(node.path('/var/lib/etcd'))).toEqual([]);
+      expect(fingerprint('/etc/kubernetes')).toBe(before);
+    };
+    await prepare(stopped);
+    await scripts.must('stop', { RestoreId: stopped });
+    await node.wipeData();
+    await expectLeftStopped(stopped);
+
+    // Nothing of an image runs any more.
+    const tool = `${node.imageBin}/etcdutl`;
+    const [sha256] = (await node.must(['sha256sum', tool])).split(' ');
+    const change = { ToolUrls: `${cluster.etcdVersion}/${node.arch}/etcdutl=${String(sha256)}=file://${tool}` };
+    const prepareDead = async (restoreId: string): Promise<void> => {
+      await scripts.must('preflight', await scripts.stageParameters(node, { restoreId, packed, change }));
+      for (const script of ['stop', 'swap'] as const) await scripts.must(script, { RestoreId: restoreId });
+    };
+    await prepareDead(swapped);
+    await expectLeftStopped(swapped);
+
+    await prepareDead(id);
+    for (const Component of ['etcd', 'api-server', 'controllers'])
+      await scripts.must('start', { RestoreId: id, Component });
+    await scripts.must('check', { RestoreId: id, Component: 'cluster', WaitSeconds: '60', Revision: '0' });
+    await scripts.must('cleanup', { RestoreId: id, Outcome: 'restored' });
+    expect(node.pidsOf('kubelet')).toHaveLength(1);
+    expect(await contentsAt(node, packed.revision + BUMP)).toBe(contents);
+    await takeSnapshot();
+  });
+
+  test('controllers that a restore was to hold are held by whoever brings it to its end later', async () => {
+    const id = nextId();
+    await prepare(id);
+    await scripts.must('stop', { RestoreId: id, Hold: 'controllers' });
+    await scripts.must('swap', { RestoreId: id });
+    await scripts.must('start', { RestoreId: id, Component: 'etcd' });
+    const [said] = await scripts.must('rollback', { RestoreId: id, Served: 'yes' });
+    expect(said?.result).toMatchObject({ undone: false, finishedForward: true, held: true });
+    await cluster.waitApiReady();
+    await scripts.must('cleanup', { RestoreId: id, Outcome: 'restored' });
+    expect(existsSync(node.path(JOURNAL))).toBe(false);
+    expect([...node.pidsOf('kube-controller-manager'), ...node.pidsOf('kube-scheduler')]).toEqual([]);
+    const aside = `manifests.before-${id}`;
+    expect(readdirSync(node.path(`/etc/kubernetes/${aside}`)).sort()).toEqual([
+      'kube-controller-manager.yaml',
+      'kube-scheduler.yaml',
+    ]);
+    // The words of the output.
+    await node.must(['bash', '-c', `cd /etc/kubernetes && mv ${aside}/*.yaml manifests/ && rmdir ${aside}`]);
+    rmSync(node.path(`/var/lib/etcd/member.before-${id}`), { recursive: true });
+    await takeSnapshot();
   });
 
   test('old data that is gone is never called back in its place, and nothing is started on what is there', async () => {
@@ -386,7 +636,104 @@ describe('what somebody did beside the restore', () => {
     // What is left is to go on with the restored data.
     await scripts.must('rollback', { RestoreId: id, Served: 'yes' });
     await cluster.waitApiReady();
+    // By now clients have read it: whoever asks for the old data again comes too late.
+    expect((await scripts.run(node, 'rollback', { RestoreId: id, Served: 'no' })).code).toBe(91);
     await scripts.must('cleanup', { RestoreId: id, Outcome: 'restored' });
+  });
+
+  test('with the WAL named where it is anyway, a rollback that was killed between its renames is done again', async () => {
+    const manifest = readFileSync(node.path('/etc/kubernetes/manifests/etcd.yaml'), 'utf8');
+    await node.writeStaticPod(
+      'etcd',
+      manifest.replace('    - --data-dir=/var/lib/etcd\n', '$&    - --wal-dir=/var/lib/etcd/member/wal\n'),
+    );
+    await cluster.waitHealthy();
+    await cluster.waitApiReady();
+    await takeSnapshot();
+    const id = nextId();
+    const before = await prepare(id);
+    for (const script of ['stop', 'swap'] as const) await scripts.must(script, { RestoreId: id });
+    // Its first rename.
+    renameSync(node.path('/var/lib/etcd/member'), node.path(`/var/lib/etcd/.restore-${id}/member`));
+    await scripts.must('rollback', { RestoreId: id, Served: 'no' });
+    await expectOldState(before, id);
+    await node.writeStaticPod('etcd', manifest);
+    await cluster.waitHealthy();
+    await cluster.waitApiReady();
+  });
+});
+
+describe('a WAL directory of its own', () => {
+  const [INSIDE, OWN] = ['/var/lib/etcd/member/wal', '/var/lib/etcd-wal/wal'] as const;
+
+  /** Moves the WAL of the stopped member, with etcd's flag for it. */
+  async function moveWal(from: string, to: string): Promise<void> {
+    await node.stopEtcd();
+    mkdirSync(dirname(node.path(to)), { recursive: true });
+    renameSync(node.path(from), node.path(to));
+    rmSync(node.path('/etc/kubernetes/etcd.yaml.stopped'));
+    await node.writeManifest({ walDir: to === OWN });
+    await node.startEtcd();
+    await cluster.waitHealthy();
+    await cluster.waitApiReady();
+  }
+
+  /** Each file with its inode, and what was written to it; etcd makes its files longer than what is in them. */
+  const files = (): { name: string; inode: number; bytes: string }[] =>
+    readdirSync(node.path(OWN))
+      .filter((name) => name.endsWith('.wal'))
+      .map((name) => {
+        const path = join(node.path(OWN), name);
+        return { name, inode: lstatSync(path).ino, bytes: readFileSync(path, 'latin1').replace(/\0+$/, '') };
+      });
+
+  beforeAll(async () => {
+    await moveWal(INSIDE, OWN);
+    await takeSnapshot();
+  });
+
+  afterAll(async () => {
+    await moveWal(OWN, INSIDE);
+    await takeSnapshot();
+  });
+
+  test.each([
+    ['', () => undefined],
+    [
+      ' after a run that was killed in the middle of it',
+      (id: string) => {
+        const [data, kept, moving] = ['/var/lib/etcd', `${OWN}/wal.before-${id}`, `${OWN}/wal.moving`].map((path) =>
+          node.path(path),
+        ) as [string, string, string];
+        renameSync(join(data, 'member'), join(data, `.restore-${id}/member`));
+        renameSync(join(data, `member.before-${id}`), join(data, 'member'));
+        for (const { name } of files())
+          renameSync(node.path(`${OWN}/${name}`), node.path(`${OWN}/.restore-${id}/${name}`));
+        renameSync(kept, moving);
+        const [first = ''] = readdirSync(moving);
+        renameSync(join(moving, first), node.path(`${OWN}/${first}`));
+      },
+    ],
+  ])('is put back file by file%s, and all is the old state again', async (_, kill) => {
+    const id = nextId();
+    await node.etcdctl(['put', '/last', 'word before the restore']);
+    const before = await prepare(id);
+    await scripts.must('stop', { RestoreId: id });
+    const old = files();
+    await scripts.must('swap', { RestoreId: id });
+    expect(readdirSync(node.path(`${OWN}/wal.before-${id}`))).toEqual(
+      expect.arrayContaining(old.map(({ name }) => name)),
+    );
+    expect(files().map(({ inode }) => inode)).not.toContain(old[0]?.inode);
+    kill(id);
+    await scripts.must('rollback', { RestoreId: id, Served: 'no' });
+    await expectOldState(before, id);
+    expect(readdirSync(node.path(OWN)).filter((name) => !/\.(wal|tmp)$/.test(name))).toEqual([]);
+    for (const { name, inode, bytes } of old) {
+      const now = files().find((file) => file.name === name);
+      expect([name, now?.inode, now?.bytes.startsWith(bytes)]).toEqual([name, inode, true]);
+    }
+    expect(await node.etcdctl(['get', '/last', '--print-value-only'])).toBe('word before the restore\n');
   });
 });
 

@@ -2,7 +2,6 @@ import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import {
   closeSync,
-  copyFileSync,
   existsSync,
   mkdirSync,
   readdirSync,
@@ -12,10 +11,10 @@ import {
   writeFileSync,
   writeSync,
 } from 'node:fs';
-import { join } from 'node:path';
 import { zstdDecompressSync } from 'node:zlib';
 import { type ControlPlane, startControlPlane } from '../../lab/nodes/control-plane';
 import type { LabNode } from '../../lab/nodes/lab-node';
+import { reissue } from './reissue';
 import { BACKUP_ID, runScript, scriptEnvironment, scriptText } from './run-script';
 
 const RESTORE_ID = '20261120T135900Z';
@@ -69,33 +68,6 @@ async function withFiles(node: LabNode, paths: readonly string[], work: () => Pr
 const CLIENT_CERTIFICATES = ['etcd/healthcheck-client', 'apiserver-etcd-client', 'etcd/server'].map(
   (name) => `${PKI}/${name}.crt`,
 );
-
-function openssl(...argv: string[]): void {
-  execFileSync('openssl', argv, { stdio: ['ignore', 'ignore', 'pipe'] });
-}
-
-/** Replaces a node's certificate by another one of the same key and CA. */
-function reissue(node: LabNode, certificate: string, { usage, end }: { usage: string; end: string }): void {
-  const file = node.path(certificate);
-  const key = file.replace(/crt$/, 'key');
-  const folder = node.path('/tmp/reissue');
-  mkdirSync(folder, { recursive: true });
-  const config = join(folder, 'ca.cnf');
-  writeFileSync(
-    config,
-    `[ca]\ndefault_ca=d\n[d]\ndatabase=${folder}/index\nnew_certs_dir=${folder}\nserial=${folder}/serial\ndefault_md=sha256\npolicy=p\nx509_extensions=e\nunique_subject=no\n[p]\ncommonName=supplied\n[e]\nextendedKeyUsage=${usage}\n`,
-  );
-  writeFileSync(join(folder, 'index'), '');
-  writeFileSync(join(folder, 'serial'), '1000\n');
-  openssl('req', '-new', '-key', key, '-subj', '/CN=lab', '-out', join(folder, 'csr'));
-  const ca = node.path(`${PKI}/etcd/ca`);
-  openssl(
-    ...['ca', '-batch', '-config', config, '-cert', `${ca}.crt`, '-keyfile', `${ca}.key`, '-in', join(folder, 'csr')],
-    ...['-startdate', '20200101000000Z', '-enddate', end, '-notext', '-out', join(folder, 'crt')],
-  );
-  copyFileSync(join(folder, 'crt'), file);
-  rmSync(folder, { recursive: true });
-}
 
 describe('a snapshot on a node', () => {
   test('is saved, proven, compressed and described in one line', async () => {

@@ -53,6 +53,11 @@ test.each<[string, object, string]>([
     { peers: Array.from({ length: 101 }, () => ({ url: 'https://a:2380', answers: true })) },
     'a list of at most 100',
   ],
+  [
+    'a held component that is none',
+    { held: [{ component: 'etcd', restoreId: '20261119T000000Z' }] },
+    'held.0.component',
+  ],
   ['a restore that is no id', { journal: journalOf('../x') }, 'journal.restoreId: got "../x"'],
   ...(['stopped', 'started', 'served', 'checked', 'undone', 'nodes'] as const).map(
     (field): [string, object, string] => [

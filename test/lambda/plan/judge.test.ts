@@ -1,4 +1,5 @@
 import { judge, type Situation } from '../../../lambda/plan/judge';
+import type { Inspection } from '../../../lambda/shared/inspection';
 import { FORCE_FIELDS, type Forceable } from '../../../lambda/shared/restore-state';
 import { allNodes, hash, journalOf, liveMember, node, receipt, REQUEST, situation } from './situation';
 
@@ -506,6 +507,59 @@ test('two members with one name or one URL cannot be restored', () => {
 test('no node with etcd is refused, and so is a control plane without any API server', () => {
   expect(names({ nodes: [], request: { ...REQUEST, forced: ['missing-member'] } })).toEqual(['no-nodes']);
   expect(names({ nodes: allNodes({ apiServer: { manifest: false } }) })).toEqual(['api-server-elsewhere']);
+});
+
+const [HELD, HELD_TOO] = ['20261101T000000Z', '20261102T000000Z'];
+const [MANAGER, SCHEDULER] = ['kube-controller-manager', 'kube-scheduler'];
+
+test.each<[string, Inspection['held'][], 'controllers' | null, string[]]>([
+  ['none', [], null, []],
+  [
+    'both on two nodes',
+    [1, 2].map(() => [
+      { component: MANAGER, restoreId: HELD },
+      { component: SCHEDULER, restoreId: HELD },
+    ]),
+    null,
+    [`${MANAGER} and ${SCHEDULER} on i-1, i-2: held back since restore ${HELD}; this restore lets them go`],
+  ],
+  [
+    'one, and held again',
+    [[], [{ component: SCHEDULER, restoreId: HELD }]],
+    'controllers',
+    [`${SCHEDULER} on i-2: held back since restore ${HELD}; this restore holds them back as well`],
+  ],
+  [
+    'one of each of two restores',
+    [[{ component: SCHEDULER, restoreId: HELD_TOO }], [{ component: SCHEDULER, restoreId: HELD }]],
+    null,
+    [
+      `${SCHEDULER} on i-2: held back since restore ${HELD};`,
+      `${SCHEDULER} on i-1: held back since restore ${HELD_TOO};`,
+    ],
+  ],
+  [
+    'one by two restores',
+    [
+      [
+        { component: SCHEDULER, restoreId: HELD },
+        { component: SCHEDULER, restoreId: HELD_TOO },
+      ],
+    ],
+    null,
+    [
+      `i-1: the manifest of ${SCHEDULER} is in manifests.before-${HELD} and manifests.before-${HELD_TOO}, expected it in one`,
+    ],
+  ],
+])('held controllers (%s: %j) with hold %p are told of', (_, held, hold, sentences) => {
+  const { refusals, warnings } = judge(
+    situation({
+      request: { ...REQUEST, hold },
+      nodes: [1, 2, 3].map((number) => node(number, { held: held[number - 1] ?? [] })),
+    }),
+  );
+  expect(refusals).toEqual([]);
+  expect(warnings).toEqual(sentences.map((sentence) => expect.stringContaining(sentence) as unknown));
 });
 
 test('alarms, findings and the kind of the backup are told', () => {

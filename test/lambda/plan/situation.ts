@@ -210,6 +210,7 @@ export function inspection(number: number, change: Change = {}): Inspection {
     images: [{ name: 'registry.k8s.io/etcd:3.6.5-0', present: true }],
     tools: [{ name: 'etcdutl', version: '3.6.5', arch: 'amd64', sha256: hash('d'), source: 'image' }],
     peers: [],
+    held: [],
     journal: null,
     problems: [],
   };

@@ -1,5 +1,6 @@
 import { type CheckedMember, checkMembers } from '../../../lambda/restore/check';
-import { staleLeases } from '../../../lambda/restore/check-phases';
+import { missingComponents, staleLeases } from '../../../lambda/restore/check-phases';
+import type { NodeResults } from '../../../lambda/restore/node-results';
 import { NODES, restoredMember } from './world';
 
 const EXPECTED = { revision: 1_000_001_500, nodes: NODES, clusterIdsBefore: ['cdf818194e3a8c32'] };
@@ -99,9 +100,46 @@ test('everything is told at once', () => {
 });
 
 test.each([
-  [['10.0.0.1'], 0],
-  [['10.0.0.1', '10.0.0.2', '10.0.0.3'], 0],
-  [['10.0.0.1', '10.0.0.2', '10.0.0.3', '10.0.0.4'], 1],
-])('leases %j of three API servers give %i warnings', (masterleases, warnings) => {
-  expect(staleLeases(NODES.map(() => ({ value: { masterleases } })))).toHaveLength(warnings);
+  [['10.0.0.1'], null],
+  [['10.0.0.1', '10.0.0.2', 'fd00::3'], null],
+  [['FD00:0::3'], null],
+  // No more than there are nodes, and still of one that is gone.
+  [['10.0.0.1', '10.0.0.2', '10.0.0.9'], '10.0.0.9'],
+  [['10.0.0.9', '10.0.0.1', '10.0.0.2', 'fd00::3', '10.0.0.8'], '10.0.0.8, 10.0.0.9'],
+])("leases %j beside three nodes' API servers: %p is warned of", (masterleases, stale) => {
+  const advertised = [['10.0.0.1'], ['10.0.0.2'], ['fd00::3']];
+  expect(staleLeases(advertised.map((own) => ({ value: { advertised: own, masterleases } })))).toEqual(
+    stale === null
+      ? []
+      : [expect.stringContaining(`got ${stale} beside the restored nodes' API servers (10.0.0.1, 10.0.0.2, fd00::3)`)],
+  );
+});
+
+test.each<[NodeResults['cluster']['running'][], 'controllers' | null, string[]]>([
+  [[['etcd', 'kube-apiserver', 'kube-controller-manager', 'kube-scheduler'], ['etcd']], null, []],
+  [
+    [
+      ['etcd', 'kube-apiserver', 'kube-controller-manager'],
+      ['etcd', 'kube-scheduler'],
+    ],
+    null,
+    [],
+  ],
+  [
+    [
+      ['etcd', 'kube-apiserver'],
+      ['etcd', 'kube-apiserver', 'kube-scheduler'],
+    ],
+    null,
+    ['kube-controller-manager'],
+  ],
+  [[['etcd', 'kube-apiserver']], 'controllers', []],
+  [[['etcd']], 'controllers', ['kube-apiserver']],
+])('with %j running and hold %p: %j is told to run nowhere', (running, hold, missing) => {
+  expect(
+    missingComponents(
+      running.map((each) => ({ value: { running: each } })),
+      hold,
+    ),
+  ).toEqual(missing.map((component) => expect.stringMatching(`^${component} runs on no node`) as unknown));
 });

@@ -151,6 +151,7 @@ describe('a restore of three healthy nodes', () => {
     const asked = stateAfterInspect();
     const { end, state } = await execute(world, { ...asked, request: { ...asked.request, hold: 'controllers' } });
     expect(end).toBe('Restored');
+    expect(world.sent('stop')[0]?.parameters).toEqual({ RestoreId: RESTORE_ID, Hold: 'controllers' });
     expect(world.sent('start').map(({ parameters }) => parameters['Component'])).not.toContain('controllers');
     expect(world.sent('cleanup')[0]?.parameters).toEqual({ RestoreId: RESTORE_ID, Outcome: 'held' });
     expect(JSON.stringify(state.plan)).toContain(`manifests.before-${RESTORE_ID}/*.yaml`);
@@ -181,10 +182,10 @@ describe('a restore of three healthy nodes', () => {
       'check',
       NODE_1,
       ok({ member: restoredMember(), wrote: true }),
-      ok({ ready: true, running: ['etcd'], masterleases: ['10.0.0.1', '10.0.0.2', '10.0.0.3', '10.0.0.9'] }),
+      ok({ ready: true, running: ['etcd'], advertised: ['10.0.0.1'], masterleases: ['10.0.0.1', '10.0.0.9'] }),
     );
     const { state } = await execute(world, stateAfterInspect());
-    expect(state.warnings).toEqual([expect.stringMatching(/^masterleases: got .*10\.0\.0\.9, expected 3/)]);
+    expect(state.warnings).toEqual([expect.stringMatching(/^masterleases: got 10\.0\.0\.9 beside/)]);
     expect(state.plan?.['warnings']).toEqual(state.warnings);
   });
 });
@@ -386,6 +387,7 @@ describe('a roll-back', () => {
     expect(state.step.ok).toBe(false);
     expect(state.failure?.error).toBe('RollbackFailed');
     expect(state.failure?.cause).toContain(`${NODE_2} (cp2) ${words}`);
+    expect(state.failure?.cause).toContain(`and .restore-${RESTORE_ID}/member the restored one`);
     expect(world.sent('cleanup')).toHaveLength(0);
     expect(world.objects.size).toBe(0);
   });
@@ -394,10 +396,12 @@ describe('a roll-back', () => {
     const world = new World();
     const state = failed();
     const held = { ...state, served: true, request: { ...state.request, hold: 'controllers' as const } };
+    world.answer('rollback', NODE_1, ok({ undone: false, finishedForward: true, held: true }));
     const back = await world.phase('RollBack', held);
     expect(world.sent('rollback').map(({ parameters }) => parameters['Served'])).toEqual(['held', 'held', 'held']);
     expect(world.sent('cleanup').map(({ parameters }) => parameters['Outcome'])).toEqual(['held', 'held', 'held']);
     expect(back.failure?.cause).toContain('every component but the held controllers was started');
+    expect(back.failure?.cause).toContain(`held back on ${NODE_1} (cp1): when you have looked at the cluster, run`);
   });
 
   test('undoes a restore with held controllers like any other before its data is served', async () => {
@@ -405,6 +409,34 @@ describe('a roll-back', () => {
     const state = failed();
     await world.phase('RollBack', { ...state, request: { ...state.request, hold: 'controllers' } });
     expect(world.sent('rollback')[0]?.parameters['Served']).toBe('no');
+  });
+
+  test('names a node that was left stopped because it has no data, and does not say that all of it is back', async () => {
+    const world = new World();
+    world.answer('rollback', NODE_2, ok({ undone: true, finishedForward: false, leftStopped: true }));
+    world.answer('check', NODE_2, ok({ healthy: [], leftStopped: true }));
+    const { end, state } = await goBack(world, failed(), 'RollBack');
+    expect(end).toBe('RestoreFailed');
+    expect(state.failure?.cause).toContain(
+      'manifests are back on all 3 nodes, the old data and the components on those',
+    );
+    expect(state.failure?.cause).toMatch(
+      new RegExp(`${NODE_2} \\(cp2\\) has no data: its kubelet is left stopped, because .*; restore a backup, or run`),
+    );
+    expect(state.failure?.cause).not.toContain(`${NODE_1} (cp1) has no data`);
+  });
+
+  test.each([
+    ['another node cannot be rolled back', 'rollback', 'RollBack'],
+    ['another node is not healthy again', 'check', 'CheckRolledBack'],
+  ] as const)('names it as well when %s', async (_, document, phase) => {
+    const world = new World();
+    world.answer('rollback', NODE_2, ok({ undone: true, finishedForward: false, leftStopped: true }));
+    world.answer('check', NODE_2, ok({ healthy: [], leftStopped: true }));
+    world.answer(document, NODE_1, refuses(89, 'not-started'));
+    const state = await world.phase(phase, failed());
+    expect(state.failure?.error).toBe('RollbackFailed');
+    expect(state.failure?.cause).toContain(`${NODE_2} (cp2) has no data: its kubelet is left stopped`);
   });
 
   test('fails when what was healthy before is not healthy again', async () => {
@@ -467,6 +499,27 @@ describe('an execution that undoes an earlier restore', () => {
       'restored',
     ]);
     expect(world.json(`restores/${OTHER}.json`)).toMatchObject({ restoreId: OTHER, snapshot: null, failure: null });
+  });
+
+  test('says in its output which node was left stopped because it has no data', async () => {
+    const world = new World();
+    world.answer('check', NODE_3, ok({ restoreId: OTHER, healthy: [], leftStopped: true }));
+    const state = await world.phases(['RollBack', 'CheckRolledBack', 'CleanUp'], asked());
+    expect(state.plan).toMatchObject({ result: 'RolledBack' });
+    expect(state.plan?.['text']).toContain(`${NODE_3} (cp3) has no data: its kubelet is left stopped`);
+  });
+
+  test('says which nodes hold controllers back, as that one was told, and how they are let go', async () => {
+    const world = new World();
+    for (const node of [NODE_1, NODE_2]) {
+      world.answer('rollback', node, ok({ restoreId: OTHER, undone: false, finishedForward: true, held: true }));
+    }
+    const state = await world.phase('RollBack', asked({ served: true }));
+    expect(state.plan).toMatchObject({ result: 'FinishedForward' });
+    expect(state.plan?.['text']).toContain('every component but the held controllers was started');
+    expect((state.plan?.['next'] as string[])[0]).toBe(
+      `controller manager and scheduler are held back on ${NODE_1} (cp1), ${NODE_2} (cp2): when you have looked at the cluster, run on each of them: cd /etc/kubernetes && mv manifests.before-${OTHER}/*.yaml manifests/ && rmdir manifests.before-${OTHER}`,
+    );
   });
 
   test('takes nodes that are at their end already as that', async () => {
@@ -685,8 +738,8 @@ describe('the event', () => {
   });
 });
 
-describe('an execution that was stopped from outside', () => {
-  const event = (status: string) => ({
+describe('an execution that no state ended', () => {
+  const event = (status: string, error: string | null = null) => ({
     version: '0',
     source: 'aws.states',
     'detail-type': 'Step Functions Execution Status Change',
@@ -696,18 +749,23 @@ describe('an execution that was stopped from outside', () => {
       startDate: Date.parse('2026-11-20T14:00:00.700Z'),
       stopDate: Date.parse('2026-11-20T14:05:00Z'),
       input: '{"confirm":"lab"}',
-      error: null,
+      error,
       cause: 'I thought better of it',
     },
   });
 
-  test.each(['ABORTED', 'TIMED_OUT'])('is counted and recorded with the way to undo it: %s', async (status) => {
+  test.each([
+    ['ABORTED', null],
+    ['TIMED_OUT', null],
+    ['FAILED', 'States.Runtime'],
+  ])('is counted and recorded with the way to undo it: %s', async (status, error) => {
     const world = new World();
-    const answer = await world.call(event(status));
+    const answer = await world.call(event(status, error));
     expect(answer).toMatchObject({ restoreId: RESTORE_ID });
     expect(world.json(`restores/${RESTORE_ID}/interrupted.json`)).toMatchObject({
       outcome: 'interrupted',
       status,
+      error,
       cause: 'I thought better of it',
       startedAt: '2026-11-20T14:00:00.700Z',
       stoppedAt: '2026-11-20T14:05:00.000Z',
@@ -732,8 +790,15 @@ describe('an execution that was stopped from outside', () => {
     expect(world.published).toBe(1);
   });
 
-  test('throws at an event that the rule does not send', async () => {
+  test.each([
+    ['SUCCEEDED', null, 'detail.status: got "SUCCEEDED"'],
+    ['FAILED', 'RollbackFailed', `detail.error: got "RollbackFailed", expected 'States.Runtime' where`],
+    ['FAILED', null, 'detail.error: got null'],
+  ])('throws at an event that the rule does not send: %s with the error %p', async (status, error, message) => {
     const world = new World();
-    await expect(world.call(event('SUCCEEDED'))).rejects.toMatchObject({ name: 'EventError' });
+    await expect(world.call(event(status, error))).rejects.toMatchObject({
+      name: 'EventError',
+      message: expect.stringContaining(message) as string,
+    });
   });
 });

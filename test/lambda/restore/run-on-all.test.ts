@@ -176,14 +176,21 @@ describe('a document on all nodes', () => {
     expect(world.sent('stop')).toHaveLength(3);
   });
 
-  test('gives up on a node that is gone from EC2 while its script runs, and not on the others', async () => {
-    const world = new World();
-    world.answer('stop', NODE_1, stopped(Infinity));
-    world.gone.add(NODE_1);
-    const { failure } = await world.phase('StopControlPlane', stateAfterInspect());
-    expect(failure?.cause).toMatch(/failed on 1 of 3 nodes: .*\(cp1\) unreachable: .* no longer among the running/);
-    expect(world.sent('stop')).toHaveLength(3);
-  });
+  test.each([
+    ['', false],
+    [', also while EC2 answers no search', true],
+  ])(
+    'gives up on a node that is gone from EC2 while its script runs, and not on the others%s',
+    async (_, searchFails) => {
+      const world = new World();
+      world.searchFails = searchFails;
+      world.answer('stop', NODE_1, stopped(Infinity));
+      world.gone.add(NODE_1);
+      const { failure } = await world.phase('StopControlPlane', stateAfterInspect());
+      expect(failure?.cause).toMatch(/failed on 1 of 3 nodes: .*\(cp1\) unreachable: .* no longer among the running/);
+      expect(world.sent('stop')).toHaveLength(3);
+    },
+  );
 
   test.each([
     ['no line', ''],

@@ -173,6 +173,8 @@ export class World {
   readonly strangers = new Set<string>();
   /** EC2 answers nothing. */
   ec2Down = false;
+  /** EC2 answers calls by id only, as while an availability zone is disrupted. */
+  searchFails = false;
   /** The next SendCommands are carried out, and their answers get lost. */
   lostAnswers = 0;
   /** The next requests for a list of commands fail. */
@@ -435,11 +437,12 @@ export class World {
   }
 
   #answerOthers(): void {
-    this.ec2Mock.on(DescribeInstancesCommand).callsFake(() => {
-      if (this.ec2Down) {
+    this.ec2Mock.on(DescribeInstancesCommand).callsFake(({ InstanceIds }: { InstanceIds?: string[] }) => {
+      if (this.ec2Down || (this.searchFails && InstanceIds === undefined)) {
         throw named('RequestLimitExceeded');
       }
-      const ids = [...NODES.map(({ instanceId }) => instanceId), ...this.strangers].filter((id) => !this.gone.has(id));
+      const all = [...NODES.map(({ instanceId }) => instanceId), ...this.strangers];
+      const ids = (InstanceIds ?? all).filter((id) => !this.gone.has(id));
       return { Reservations: ids.map((id) => ({ Instances: [{ InstanceId: id, Architecture: 'x86_64' }] })) };
     });
     this.kmsMock.on(VerifyCommand).resolves({ SignatureValid: true });
@@ -531,6 +534,7 @@ function checked(parameters: Readonly<Record<string, string>>): object {
     cluster: {
       ready: true,
       running: ['kube-controller-manager', 'kube-scheduler', 'kube-apiserver', 'etcd'],
+      advertised: ['10.0.0.1', '10.0.0.2', '10.0.0.3'],
       masterleases: ['10.0.0.1', '10.0.0.2', '10.0.0.3'],
     },
     before: { healthy: ['etcd', 'kube-apiserver', 'kubelet'] },
