@@ -15,25 +15,31 @@ export interface FindNodesDeps {
 /** The control-plane nodes that were found. */
 export interface FoundNodes {
   readonly nodes: readonly Node[];
-  /** Why they were looked up by their ids of the last backup; undefined: EC2 found them by their tags. */
+  /** Why they were looked up by the ids that were known; undefined: EC2 found them by their tags. */
   readonly byIdsBecause: string | undefined;
 }
 
 /**
  * The cluster's running control-plane nodes, with what SSM knows of their agents. When EC2 cannot search by tags, which happens while an
  * availability zone is disrupted, it is asked for `knownIds`. Throws NoNodeError when EC2 or SSM does not say.
+ *
+ * @param next what to do when EC2 does not answer
  */
-export async function findNodes(deps: FindNodesDeps, knownIds: readonly string[]): Promise<FoundNodes> {
+export async function findNodes(
+  deps: FindNodesDeps,
+  knownIds: readonly string[],
+  next = 'the next trigger tries again',
+): Promise<FoundNodes> {
   let instances: Instance[];
   let byIdsBecause: string | undefined;
   try {
-    instances = await describeInstances(deps);
+    instances = await describeInstances(deps, next);
   } catch (error) {
     if (!(error instanceof NoNodeError) || knownIds.length === 0) {
       throw error;
     }
     byIdsBecause = error.message;
-    instances = await describeKnown(deps, knownIds);
+    instances = await describeKnown(deps, knownIds, next);
   }
   const ids = instances.flatMap(({ InstanceId }) => InstanceId ?? []);
   const agents = ids.length === 0 ? [] : await describeAgents(deps, ids);
@@ -60,7 +66,7 @@ function toNodes(instances: readonly Instance[], agents: readonly InstanceInform
 }
 
 /** One call per instance: EC2 answers a call with one unknown id among others with an error, and no instance. */
-async function describeKnown(deps: FindNodesDeps, ids: readonly string[]): Promise<Instance[]> {
+async function describeKnown(deps: FindNodesDeps, ids: readonly string[], next: string): Promise<Instance[]> {
   const instances: Instance[] = [];
   for (const id of ids) {
     try {
@@ -71,7 +77,7 @@ async function describeKnown(deps: FindNodesDeps, ids: readonly string[]): Promi
     } catch (error) {
       if (!(error instanceof Error && error.name.startsWith('InvalidInstanceID'))) {
         throw new NoNodeError(
-          `ec2:DescribeInstances of ${id}, which the last backup knew, after a call by tags had failed: got ${describeError(error)}, expected the instance; EC2 itself seems to be disturbed, the next trigger tries again`,
+          `ec2:DescribeInstances of ${id}, which is known from before, after a call by tags had failed: got ${describeError(error)}, expected the instance; EC2 itself seems to be disturbed; ${next}`,
           error,
         );
       }
@@ -87,7 +93,7 @@ function filtersOf(tags: Readonly<Record<string, string>>): Filter[] {
   ];
 }
 
-async function describeInstances({ ec2, controlPlaneTags }: FindNodesDeps): Promise<Instance[]> {
+async function describeInstances({ ec2, controlPlaneTags }: FindNodesDeps, next: string): Promise<Instance[]> {
   const instances: Instance[] = [];
   let token: string | undefined;
   do {
@@ -102,7 +108,7 @@ async function describeInstances({ ec2, controlPlaneTags }: FindNodesDeps): Prom
       token = answer.NextToken;
     } catch (error) {
       throw new NoNodeError(
-        `ec2:DescribeInstances by the tags ${JSON.stringify(controlPlaneTags)}: got ${describeError(error)}, expected the control-plane nodes; a call by tags fails while an availability zone is disrupted, and without the nodes' ids there is no other way to find them; the next trigger tries again`,
+        `ec2:DescribeInstances by the tags ${JSON.stringify(controlPlaneTags)}: got ${describeError(error)}, expected the control-plane nodes; a call by tags fails while an availability zone is disrupted, and without the nodes' ids there is no other way to find them; ${next}`,
         error,
       );
     }

@@ -1,6 +1,6 @@
 import { timeOf } from '../shared/backup-id';
 import type { Receipt } from '../shared/receipt';
-import type { RestoreState } from '../shared/restore-state';
+import { FORCE_FIELDS, type RestoreState } from '../shared/restore-state';
 import type { InspectedNode } from './inspect';
 import type { Judgement, Survivor } from './judge';
 import type { Records } from './records';
@@ -263,9 +263,12 @@ function durationsOf({ restored, lastDrill }: Records): Record<string, unknown> 
 
 /** The exact input for each thing that can be done now. */
 function nextOf({ clusterName, state, receipt, judgement, wayBackOf }: PlanInput): Record<string, unknown> {
-  const force = Object.fromEntries(
-    judgement.refusals.flatMap((refusal) => (refusal.force === null ? [] : [[refusal.force, true]])),
-  );
+  const { refusals } = judgement;
+  // What was forced already is no refusal any more, and would be one without its field.
+  const force = Object.fromEntries([
+    ...state.request.forced.map((name) => [FORCE_FIELDS[name], true]),
+    ...refusals.flatMap((refusal) => (refusal.force === null ? [] : [[refusal.force, true]])),
+  ]) as Record<string, unknown>;
   const asked = Object.fromEntries([
     ...(state.request.hold === null ? [] : [['hold', state.request.hold]]),
     ...(wayBackOf === null
@@ -275,12 +278,20 @@ function nextOf({ clusterName, state, receipt, judgement, wayBackOf }: PlanInput
       : [['rollback', wayBackOf]]),
   ]) as Record<string, unknown>;
   const who = { requestedBy: 'your name', reason: 'why' };
-  const unforceable = judgement.refusals.some((refusal) => refusal.force === null);
+  const input = JSON.stringify({ confirm: clusterName, ...asked, ...force, ...who });
+  const unforceable = refusals.some((refusal) => refusal.force === null);
   const [best] = judgement.survivors;
   return {
-    ...(unforceable
-      ? { correct: 'what the refusals without a force say, then start with {} again' }
-      : { toRestoreThis: JSON.stringify({ confirm: clusterName, ...asked, ...force, ...who }) }),
+    ...(refusals.length === 0 ? { toRestoreThis: input } : {}),
+    ...(unforceable ? { correct: 'what the refusals without a force say, then start with {} again' } : {}),
+    // Named for what it does: at three in the morning what is there to be pasted is pasted.
+    ...(refusals.length > 0 && !unforceable
+      ? {
+          correct: 'what the refusals say, then start with {} again',
+          forces: [...new Set([...state.request.forced, ...refusals.map(({ name }) => name)])].join(', '),
+          toForceAllOfThis: input,
+        }
+      : {}),
     ...(best === undefined || best.linearizable || receipt === null
       ? {}
       : { toRestoreFromTheSurvivor: JSON.stringify({ confirm: clusterName, from: 'survivor', ...who }) }),

@@ -3,13 +3,22 @@ import type { KMSClient } from '@aws-sdk/client-kms';
 import type { SFNClient } from '@aws-sdk/client-sfn';
 import type { SSMClient } from '@aws-sdk/client-ssm';
 import * as z from 'zod/mini';
+import type { Node } from '../backup/choose-nodes';
 import { findNodes } from '../backup/find-nodes';
 import { listTools } from '../backup/tool-parameters';
 import { canonicalJson, readAnnouncement } from '../shared/announcement';
 import { backupIdOf } from '../shared/backup-id';
 import { check } from '../shared/check';
 import { chosenFromReceipt } from '../shared/chosen-snapshot';
-import { AnnouncementError, describeError, EventError, RestoreRefusedError, StoreError } from '../shared/errors';
+import {
+  AnnouncementError,
+  describeError,
+  EventError,
+  NoNodeError,
+  RestoreRefusedError,
+  SigningKeyError,
+  StoreError,
+} from '../shared/errors';
 import type { Inspection } from '../shared/inspection';
 import type { OfficialTools } from '../shared/official-tools';
 import { findReceipt, type Receipt } from '../shared/receipt';
@@ -24,7 +33,7 @@ import { judge, type Judgement } from './judge';
 import { type KubernetesNodes, makePlan, type Plan } from './make-plan';
 import { hostsOf, isSameMember, knownMembers } from './members';
 import { requireOnlyOne } from './one-at-a-time';
-import { type Records, readRecords } from './records';
+import { planKey, readPlannedNodes, type Records, readRecords } from './records';
 import { examples, readRequest } from './request';
 
 /** What the function works with. */
@@ -180,8 +189,10 @@ async function inspect(deps: PlanDeps, state: RestoreState): Promise<readonly [R
   }
   if (state.rollbackId !== null) {
     // Nothing of the bucket is needed to undo: S3 may be what the restore failed for.
-    const { nodes } = await lookAt(deps, restoreId, []);
-    const undo = undoOf(state, state.rollbackId, nodes, await recordOf(deps, state.rollbackId));
+    const { running, warnings } = await nodesOfRestore(deps, state.rollbackId);
+    const nodes = await inspectNodes(deps, running, { restoreId, peers: [] });
+    const record = await recordOf(deps, state.rollbackId);
+    const undo = undoOf(state, state.rollbackId, nodes, { ...record, warnings: [...warnings, ...record.warnings] });
     if (undo !== undefined) {
       return [undo, { rollback: state.rollbackId, served: undo.served, nodes: undo.nodes.length }];
     }
@@ -299,11 +310,6 @@ function requireNoRefusal(deps: PlanDeps, { mode, restoreId }: RestoreState, { r
   );
 }
 
-/** The key of a plan's record. */
-export function planKey(restoreId: string): string {
-  return `restores/${restoreId}/plan.json`;
-}
-
 /** Writes the plan beside the records of restores. One that is there is of an earlier run of this state, or of a plan of the same second. */
 async function recordPlan(deps: PlanDeps, state: RestoreState, shown: Plan): Promise<void> {
   const body = Buffer.from(
@@ -334,6 +340,61 @@ async function receiptOf(deps: PlanDeps, backupId: string): Promise<Receipt> {
   return receipt;
 }
 
+// Nothing triggers a restore, or its undo, once more.
+const WHEN_EC2_ANSWERS = 'nothing was changed: start it again when EC2 answers';
+
+/**
+ * The running nodes that a restore which is to be undone may have stopped. While EC2 answers no search, those that its plan or a backup knew.
+ * Throws NoNodeError when neither EC2 nor the bucket says.
+ */
+async function nodesOfRestore(
+  deps: PlanDeps,
+  rollbackId: string,
+): Promise<{ readonly running: readonly Node[]; readonly warnings: readonly string[] }> {
+  try {
+    const { nodes: running } = await findNodes(deps, [], WHEN_EC2_ANSWERS);
+    return { running, warnings: [] };
+  } catch (error) {
+    if (!(error instanceof NoNodeError)) {
+      throw error;
+    }
+    const { ids, from, warnings } = await knownOf(deps, rollbackId);
+    if (ids.length === 0) {
+      throw new NoNodeError(
+        `${error.message}; the bucket was asked for the ids, too: got ${warnings.length === 0 ? 'none' : warnings.join('; ')}, expected those in ${planKey(rollbackId)}`,
+        error,
+      );
+    }
+    const { nodes: running } = await findNodes(deps, ids, WHEN_EC2_ANSWERS);
+    return { running, warnings: [...warnings, `nodes were looked up by the ids in ${from}: ${error.message}`] };
+  }
+}
+
+/** Instance ids of the control plane from the plan of a restore, or else from the newest receipt. What S3 and KMS do not say is a warning. */
+async function knownOf(
+  deps: PlanDeps,
+  rollbackId: string,
+): Promise<{ readonly ids: readonly string[]; readonly from: string; readonly warnings: readonly string[] }> {
+  const warnings: string[] = [];
+  try {
+    const planned = await readPlannedNodes(deps.store, rollbackId);
+    warnings.push(...planned.warnings);
+    if (planned.ids.length > 0) {
+      return { ids: planned.ids, from: planKey(rollbackId), warnings };
+    }
+    const newest = (await findNewest(deps, await readRecords(deps.store))).chosen?.receipt;
+    if (newest !== undefined) {
+      return { ids: [...new Set(await controlPlaneOf(deps, newest))], from: `the backup ${newest.backupId}`, warnings };
+    }
+  } catch (error) {
+    if (!(error instanceof StoreError || error instanceof SigningKeyError)) {
+      throw error;
+    }
+    warnings.push(error.message);
+  }
+  return { ids: [], from: '', warnings };
+}
+
 /** The control plane as it is. */
 interface Fleet {
   readonly nodes: readonly InspectedNode[];
@@ -345,7 +406,7 @@ interface Fleet {
 
 async function lookAt(deps: PlanDeps, restoreId: string, receipts: readonly Receipt[]): Promise<Fleet> {
   const knownIds = [...new Set((await Promise.all(receipts.map((receipt) => controlPlaneOf(deps, receipt)))).flat())];
-  const { nodes: running, byIdsBecause } = await findNodes(deps, knownIds);
+  const { nodes: running, byIdsBecause } = await findNodes(deps, knownIds, WHEN_EC2_ANSWERS);
   const own = new Set(running.flatMap(({ addresses }) => addresses));
   const peers = receipts
     .flatMap(({ announced }) => announced.members)
@@ -485,7 +546,7 @@ function undoOf(
       [
         `restore ${rollbackId} was undone on ${undone.map(({ instanceId }) => instanceId).join(', ')} and its data was served ${servedBy.length === 0 ? `as restores/${rollbackId}.json says` : `on ${servedBy.join(', ')}`}, expected one of both everywhere`,
       ],
-      `decide which data is to stay: stop kube-apiserver and etcd where the other is, as docs/restore.md says, and restore from a survivor or a backup`,
+      `stop ${undone.map(({ instanceId }) => instanceId).join(', ')} and remove the journal there, as docs/restore.md says (Undone on some nodes and served on others), and send {"rollback":"${rollbackId}"} again`,
     );
   }
   const isBackInOldCluster = others.some(({ inspection }) =>

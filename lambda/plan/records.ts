@@ -41,6 +41,11 @@ export interface Records {
   readonly warnings: readonly string[];
 }
 
+/** A plan that was recorded, with the nodes that ran then. */
+const planned = z.object({
+  plan: z.object({ nodes: z.array(z.object({ instanceId: z.string('an instance id') }), 'a list of nodes') }),
+});
+
 const RESTORE_KEY = /^restores\/(\d{8}T\d{6}Z)\.json$/;
 const EVIDENCE_KEY = /^restores\/\d{8}T\d{6}Z\/evidence\.json$/;
 const DRILL_KEY = /^drills\/(\d{8}T\d{6}Z)\.json$/;
@@ -81,6 +86,23 @@ export async function readRecords(store: Store): Promise<Records> {
         : { ...(await readRecord(store, last, record, warnings)), id: DRILL_KEY.exec(last.key)?.[1] as string },
     warnings,
   };
+}
+
+/** The key of a plan's record. */
+export function planKey(restoreId: string): string {
+  return `restores/${restoreId}/plan.json`;
+}
+
+/** Ids of the instances that ran when a restore was planned, empty where no record says. Throws StoreError when S3 does not answer. */
+export async function readPlannedNodes(
+  store: Store,
+  restoreId: string,
+): Promise<{ readonly ids: readonly string[]; readonly warnings: readonly string[] }> {
+  const warnings: string[] = [];
+  const { versions } = await listVersions(store, planKey(restoreId));
+  const [version] = versions.filter(({ key }) => key === planKey(restoreId));
+  const record = version === undefined ? undefined : await readRecord(store, version, planned, warnings);
+  return { ids: record?.plan.nodes.map(({ instanceId }) => instanceId) ?? [], warnings };
 }
 
 /** The oldest version of each key, in the order of the keys: what was put over it later says nothing. */

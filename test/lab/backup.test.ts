@@ -304,13 +304,18 @@ describe('a backup of three members', () => {
     }
   });
 
-  test("is refused by S3 when the key is disabled, and the error has S3's words", async () => {
+  test("is refused by S3 when the key is disabled, before any node is asked for a snapshot, and the error has S3's words", async () => {
     const key = lab.aws.outputs.get('SnapshotKeyArn') ?? '';
+    const time = nextHour();
     lab.aws.keys.setEnabled(key, false);
     try {
-      const outcome = await fire(nextHour());
+      const outcome = await fire(time);
       expect(outcome.ok).toBe(false);
       expect(outcome.error?.errorMessage).toMatch(/KMS|key|disabled/i);
+      // What S3 or KMS refuse is told as theirs, and no node is to blame.
+      expect(outcome.error?.errorMessage).toContain(`s3://${bucket}/`);
+      expect(outcome.error?.errorMessage).not.toMatch(/\bi-[0-9a-f]+/);
+      expect(commandsOf(time, 'Snapshot')).toEqual([]);
     } finally {
       lab.aws.keys.setEnabled(key, true);
     }

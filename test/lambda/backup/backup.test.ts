@@ -83,6 +83,23 @@ describe('a scheduled backup', () => {
     });
   });
 
+  test('asks no node for anything when the claim is refused, and the error has the words of S3 and no node', async () => {
+    const cloud = new Cloud();
+    const refused = { name: 'KMS.DisabledException', $metadata: { httpStatusCode: 400 } };
+    cloud.s3Mock.on(PutObjectCommand).rejects(Object.assign(new Error('the key is disabled'), refused));
+
+    const error: unknown = await cloud.backup(TRIGGER).catch((thrown: unknown) => thrown);
+    expect(error).toMatchObject({
+      name: 'StoreError',
+      message: expect.stringMatching(
+        `PutObject s3://lab-backups/announcements/${ID}\\.started\\.json: .*KMS\\.DisabledException.*the key is disabled`,
+      ) as string,
+    });
+    expect(String(error)).not.toMatch(/\bi-[0-9a-f]+/);
+    expect(cloud.commands).toEqual([]);
+    expect(cloud.keys('')).toEqual([]);
+  });
+
   test('writes what it puts itself with our key, our account, its SHA-256, and never over another object', async () => {
     const cloud = new Cloud();
     await cloud.backup(TRIGGER);

@@ -49,6 +49,8 @@ export class PlanCloud {
   now = new Date('2026-11-20T15:00:05Z');
   /** EC2 answers calls by id only, as while an availability zone is disrupted. */
   searchFails = false;
+  /** EC2 answers nothing. */
+  ec2Fails = false;
   change: Partial<PlanDeps> = {};
 
   constructor() {
@@ -136,7 +138,7 @@ export class PlanCloud {
       .callsFake(
         ({ Filters = [], InstanceIds }: { Filters?: { Name: string; Values: string[] }[]; InstanceIds?: string[] }) => {
           const [id] = InstanceIds ?? [];
-          if (this.searchFails && id === undefined) {
+          if (this.ec2Fails || (this.searchFails && id === undefined)) {
             throw Object.assign(new Error('unavailable'), { name: 'Unavailable' });
           }
           if (id !== undefined && !this.instances.some(({ InstanceId }) => InstanceId === id)) {

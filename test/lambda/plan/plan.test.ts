@@ -66,13 +66,28 @@ describe('{}', () => {
     expect((await cloud.plan({})).mode).toBe('plan');
   });
 
-  test('shows what would be refused, with the field that forces it', async () => {
+  test('shows what would be refused, with the field that forces it, and offers no input that just restores', async () => {
     cloud.node(2, { apiServer: { ...nodeOf(2).apiServer, version: 'v1.34.0' } });
     const { plan: shown } = await cloud.plan({});
+    expect(shown?.['next']).not.toHaveProperty('toRestoreThis');
     expect(shown).toMatchObject({
       canBeRestored: false,
       summary: expect.stringContaining('it would be refused: kubernetes-version') as string,
       refusals: [{ name: 'kubernetes-version', force: '"forceKubernetesVersion":true' }],
+      next: {
+        correct: 'what the refusals say, then start with {} again',
+        forces: 'kubernetes-version',
+        toForceAllOfThis: `{"confirm":"lab","snapshot":"${ID}","forceKubernetesVersion":true,"requestedBy":"your name","reason":"why"}`,
+      },
+    });
+  });
+
+  test('keeps in the input what was forced already', async () => {
+    cloud.node(2, { apiServer: { ...nodeOf(2).apiServer, version: 'v1.34.0' } });
+    const { plan: shown } = await cloud.plan({ forceKubernetesVersion: true });
+    expect(shown).toMatchObject({
+      canBeRestored: true,
+      warnings: [expect.stringMatching(/^forced \(kubernetes-version\): /)],
       next: {
         toRestoreThis: `{"confirm":"lab","snapshot":"${ID}","forceKubernetesVersion":true,"requestedBy":"your name","reason":"why"}`,
       },
@@ -84,6 +99,7 @@ describe('{}', () => {
     const next = (await cloud.plan({})).plan?.['next'];
     expect(next).toMatchObject({ correct: expect.stringContaining('refusals') as string });
     expect(next).not.toHaveProperty('toRestoreThis');
+    expect(next).not.toHaveProperty('toForceAllOfThis');
   });
 
   test('an older backup is held against the newest', async () => {
@@ -338,6 +354,72 @@ describe('{"rollback": …}', () => {
       mode: 'rollback',
       served: false,
       warnings: [expect.stringMatching(/^whether restores\/20261120T143000Z.json is there is not known.*S3 is down/)],
+    });
+  });
+
+  describe('while EC2 answers no search', () => {
+    const planned = (ids: readonly string[]) =>
+      cloud.world.put(
+        `restores/${RESTORE}/plan.json`,
+        Buffer.from(JSON.stringify({ schema: 1, plan: { nodes: ids.map((instanceId) => ({ instanceId })) } })),
+        {},
+      );
+    const undone = async () => {
+      const { mode, served, nodes, warnings } = await cloud.plan({ rollback: RESTORE });
+      return { mode, served, nodes: nodes.map(({ instanceId }) => instanceId), warnings };
+    };
+    const lookedUp = (from: string) =>
+      expect.stringMatching(`^nodes were looked up by the ids in ${from}: ec2:`) as string;
+    beforeEach(() => {
+      cloud.node(2, { journal: journal(false) });
+      cloud.searchFails = true;
+    });
+
+    test('undoes it on the nodes that its plan names', async () => {
+      planned(['i-1', 'i-2', 'i-3', 'i-forgotten']);
+      // What is put over it later says nothing.
+      cloud.world.put(`restores/${RESTORE}/plan.json`, Buffer.from('{"plan":{"nodes":[]}}'), {});
+      expect(await undone()).toEqual({
+        mode: 'rollback',
+        served: false,
+        nodes: ['i-1', 'i-2', 'i-3'],
+        warnings: [lookedUp(`restores/${RESTORE}/plan.json`)],
+      });
+    });
+
+    test.each<[string, readonly string[]]>([
+      ['that is none', []],
+      ['that is no record', ['{"plan":{']],
+    ])('and of a plan %s, on those of the newest backup', async (_, plans) => {
+      plans.forEach((text) => cloud.world.put(`restores/${RESTORE}/plan.json`, Buffer.from(text), {}));
+      await cloud.verified('20261120T144000Z', { announcement: { controlPlane: ['i-1', 'i-2'] } });
+      expect(await undone()).toEqual({
+        mode: 'rollback',
+        served: false,
+        nodes: ['i-1', 'i-2'],
+        warnings: [
+          ...plans.map(() => expect.stringContaining('plan.json is no record that this version reads') as string),
+          lookedUp('the backup 20261120T144000Z'),
+        ],
+      });
+    });
+
+    test('says what to do, and promises no trigger, where S3 does not answer either', async () => {
+      cloud.world.s3Mock.reset().rejects(new Error('S3 is down'));
+      const failed = cloud.plan({ rollback: RESTORE });
+      await expect(failed).rejects.toMatchObject({ name: 'NoNodeError' });
+      await expect(failed).rejects.toThrow(
+        /start it again when EC2 answers; the bucket was asked for the ids, too: got .*S3 is down.*, expected those in restores\/20261120T143000Z\/plan.json$/,
+      );
+      await expect(failed).rejects.not.toThrow('trigger');
+    });
+
+    test('says what to do where EC2 answers nothing at all', async () => {
+      planned(['i-1']);
+      cloud.ec2Fails = true;
+      await expect(cloud.plan({ rollback: RESTORE })).rejects.toThrow(
+        /^ec2:DescribeInstances of i-1, which is known from before, .*nothing was changed: start it again when EC2 answers$/,
+      );
     });
   });
 
