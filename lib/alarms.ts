@@ -40,8 +40,8 @@ export interface WatchedRule {
 export interface AlarmsProps {
   readonly cluster: Cluster;
   readonly notify: Notify;
-  /** Whose own alarms get their action here. */
-  readonly store: { readonly alarms: readonly Alarm[] };
+  /** Of the replica what could not be copied, which is empty where there is none. */
+  readonly store: { readonly failedCopies: Readonly<Record<string, Metric>> };
   readonly schedule: WatchedSchedule;
   readonly backup: Watched;
   readonly verify: Watched & WatchedRule;
@@ -103,12 +103,9 @@ export class Alarms extends Construct {
     this.restores(props);
     this.drills(props);
     this.whatGuardsThem(cluster);
+    this.replica(props);
     this.findings(cluster);
     this.functions(props);
-    for (const alarm of props.store.alarms) {
-      this.act(alarm, { tellWhenOver: false });
-      this.alarms.push(alarm);
-    }
     this.all = this.alarms;
   }
 
@@ -119,7 +116,7 @@ export class Alarms extends Construct {
       metrics: { failed: service.function.metricErrors(SUMMED) },
       what: `The list of backups on the dashboard of ${cluster.name} could not be made: its function failed.`,
       means: 'Nothing is wrong with backups. Who looks at the dashboard sees an error or an old list in its place.',
-      toDo: "Read the function's log, and deploy the stack again if it was changed. Until then, the list is in the bucket.",
+      toDo: `Read the function's log; if the function was changed: ${REPAIR}. Until then, the list is in the bucket.`,
     });
   }
 
@@ -222,17 +219,17 @@ export class Alarms extends Construct {
         waiting: depthOf(interrupted.deadLetters),
       },
       section: 'restore.md#when-an-execution-was-stopped-or-timed-out',
-      what: `A restore of ${cluster.name} was stopped by somebody or timed out.`,
+      what: `A restore of ${cluster.name} was stopped by somebody, timed out, or was ended by Step Functions itself.`,
       means: 'No state of it could undo anything: the nodes are as they were at that moment, and may be stopped.',
       toDo: 'Start the restore machine with {"rollback": "<restore id>"}; the id is in the output of ChooseSnapshot.',
     });
     this.event('restore-failed', {
       metrics: { failed: this.custom('RestoresFailed', Stats.SUM), ended: restoreMachine.metricFailed(SUMMED) },
       section: 'restore.md#when-it-ends-in-restorefailed',
-      what: `A restore of ${cluster.name} failed, or was refused.`,
+      what: `A restore of ${cluster.name} failed, or was refused; or the undo of one.`,
       means:
-        'Nothing is changed, or all of it was put back, unless rollback-failed rings too. The data is that from before.',
-      toDo: 'Open the execution: its cause says why, also where no state could catch it. Correct that, and make a plan before you try again.',
+        'Nothing is changed, or all of it was put back, unless rollback-failed or restore-interrupted rings too, or the error is States.Runtime. What an undo was to put back is as it was: nodes may be stopped.',
+      toDo: 'Open the execution: its cause says why. Correct that; then make a plan before you restore, or send the undo again. After States.Runtime: {"rollback": "<restore id>"}.',
     });
   }
 
@@ -270,13 +267,27 @@ export class Alarms extends Construct {
       above: 0,
       what: `The bucket of ${cluster.name} is no longer as it has to be, or audit cannot see it: lock, versioning, policy, lifecycle, public access or events.`,
       means: 'Backups could be deleted, overwritten or read by others, or new ones are not verified.',
-      toDo: 'Read the log of audit: it names each difference. Deploy the stack again, then look in CloudTrail for who it was.',
+      toDo: `Read the log of audit: it names each difference. Put them right with ${REPAIR}, then look in CloudTrail for who it was.`,
     });
     this.gauge('schedule-at-risk', 'SchedulesAtRisk', {
       above: 0,
       what: `A schedule of ${cluster.name} is disabled or missing, or audit cannot see it.`,
       means: 'Backups or drills no longer run by themselves.',
-      toDo: 'Enable it in EventBridge Scheduler, or deploy the stack again; then look in CloudTrail for who it was.',
+      toDo: `Enable it in EventBridge Scheduler; if it is gone: ${REPAIR}. Then look in CloudTrail for who it was.`,
+    });
+  }
+
+  private replica({ cluster, store: { failedCopies } }: AlarmsProps): void {
+    if (Object.keys(failedCopies).length === 0) {
+      return;
+    }
+    this.event('replication-failed', {
+      metrics: failedCopies,
+      section: 'retention.md#when-replication-fails',
+      what: `S3 could not copy something of the backups of ${cluster.name} to the replica.`,
+      means:
+        'Backups here are not affected. S3 does not try that copy again, and lets nothing expire here that was not copied: the bill grows.',
+      toDo: 'See why: mostly the role, or the bucket, its policy or its key in the other account. Correct it, then copy what failed with S3 Batch Replication.',
     });
   }
 
@@ -294,7 +305,7 @@ export class Alarms extends Construct {
       section: 'findings.md#findings',
       what: `A backup of ${cluster.name} is verified and has a finding that may mean loss or forgery: keys lost, members that differ, versions or receipts that somebody else wrote.`,
       means: 'What is in etcd, or in the bucket, may not be what you think. The earlier backups are kept.',
-      toDo: 'Read the findings in the newest receipt, and docs/findings.md for each word. Do not let the good backups expire: lock them by hand if you need time.',
+      toDo: 'Read the findings in the newest receipt, and docs/findings.md for each word. If the good backups would expire before you know: raise their class in `keep` and deploy, or get them out by version.',
     });
     this.event('finding-to-correct', {
       ...window,
@@ -319,7 +330,7 @@ export class Alarms extends Construct {
       what: `Audit of ${cluster.name} has not run for a quarter of an hour.`,
       means:
         'Nobody looks at age, keys, bucket and schedules any more. Every gauge is missing, so their alarms ring as well.',
-      toDo: 'See whether its schedule is enabled and Lambda throttles it; deploy the stack again.',
+      toDo: `See whether its schedule is enabled and Lambda throttles it. If something is gone or changed: ${REPAIR}.`,
     });
     this.add('audit-failing', auditing.metricErrors({ ...SUMMED, period: PERIOD }), {
       atLeast: 1,
@@ -480,6 +491,9 @@ export class Alarms extends Construct {
 }
 
 const SUMMED = { statistic: Stats.SUM, period: PERIOD };
+// Without the flag CloudFormation compares templates, and repairs nothing that only differs in AWS:
+// https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/drift-aware-change-sets.html
+const REPAIR = 'cdk deploy --revert-drift';
 
 function schedulerMetric({ schedule }: WatchedSchedule, name: string): Metric {
   const { scheduleGroup } = schedule;

@@ -62,7 +62,8 @@ export class Notify extends Construct {
         ? this.createTopic(cluster, emails)
         : { topic: Topic.fromTopicArn(this, 'Topic', topicArn), key: undefined };
     const service = this.createService(props, topic, key);
-    this.told = { topic, key, action: new SnsAction(topic), service, deadLetters: this.createRules(props, service) };
+    const deadLetters = this.createRules(props, service, key);
+    this.told = { topic, key, action: new SnsAction(topic), service, deadLetters };
   }
 
   private createTopic(cluster: Cluster, emails: readonly string[]): { readonly topic: Topic; readonly key: Key } {
@@ -133,7 +134,7 @@ export class Notify extends Construct {
     return service;
   }
 
-  private createRules(props: NotifyProps, service: ServiceFunction): Queue {
+  private createRules(props: NotifyProps, service: ServiceFunction, topicKey: IKey | undefined): Queue {
     const { cluster, planMachine, restoreMachine } = props;
     const deadLetters = new Queue(this, 'DeadLetters', {
       encryption: QueueEncryption.SQS_MANAGED,
@@ -173,7 +174,7 @@ export class Notify extends Construct {
       targets: [target()],
     });
     new Rule(this, 'Keys', {
-      description: `Tells at once when somebody disables or deletes a key of the backups of ${cluster.name}`,
+      description: `Tells at once when somebody disables or deletes a key of the stack of ${cluster.name}`,
       // KMS itself speaks only when a key is gone: https://docs.aws.amazon.com/kms/latest/developerguide/kms-events.html
       eventPattern: {
         source: ['aws.kms'],
@@ -182,7 +183,7 @@ export class Notify extends Construct {
           eventSource: ['kms.amazonaws.com'],
           eventName: ['DisableKey', 'ScheduleKeyDeletion'],
           // As the caller wrote it, which is one of both.
-          requestParameters: { keyId: keysOf(props).flatMap(({ keyArn, keyId }) => [keyArn, keyId]) },
+          requestParameters: { keyId: keysOf(props, topicKey).flatMap(({ keyArn, keyId }) => [keyArn, keyId]) },
         },
       },
       targets: [target()],
@@ -191,7 +192,8 @@ export class Notify extends Construct {
   }
 }
 
-function keysOf({ store }: NotifyProps): readonly IKey[] {
+/** With that of the topic: what was done to it gets out no more, but what was only tried does. */
+function keysOf({ store }: NotifyProps, topicKey: IKey | undefined): readonly IKey[] {
   const { snapshotKey, announcementKey, receiptKey, pkiKey } = store;
-  return [snapshotKey, announcementKey, receiptKey, ...(pkiKey === undefined ? [] : [pkiKey])];
+  return [snapshotKey, announcementKey, receiptKey, pkiKey, topicKey].filter((key) => key !== undefined);
 }

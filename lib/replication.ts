@@ -1,5 +1,5 @@
 import { Duration, Stack } from 'aws-cdk-lib';
-import { Alarm, ComparisonOperator, Metric, TreatMissingData } from 'aws-cdk-lib/aws-cloudwatch';
+import { Metric, Stats } from 'aws-cdk-lib/aws-cloudwatch';
 import { PolicyStatement, Role, ServicePrincipal } from 'aws-cdk-lib/aws-iam';
 import type { IKey } from 'aws-cdk-lib/aws-kms';
 import type { Bucket, CfnBucket } from 'aws-cdk-lib/aws-s3';
@@ -48,13 +48,13 @@ export interface ReplicationProps {
  * the replica (https://docs.aws.amazon.com/AmazonS3/latest/userguide/repl-metrics.html), where no alarm of this stack can be.
  */
 export class Replication extends Construct {
-  /** One for each rule. They act on nothing until somebody adds an action. */
-  readonly alarms: Alarm[] = [];
+  /** What S3 could not copy in five minutes, for each rule by what it copies. */
+  readonly failed: Readonly<Record<string, Metric>>;
 
   constructor(scope: Construct, id: string, props: ReplicationProps) {
     super(scope, id);
     const { cluster, replica, bucket, key } = props;
-    const { region, account, partition } = Stack.of(this);
+    const { region, partition } = Stack.of(this);
     const target = placeOf(replica.keyArn);
     if (target === undefined) {
       throw new Error(`replica of ${cluster.name}: got key '${replica.keyArn}', expected the ARN of a KMS key`);
@@ -118,23 +118,17 @@ export class Replication extends Construct {
     };
     (bucket.node.defaultChild as CfnBucket).replicationConfiguration = configuration;
 
-    for (const { ruleId, prefix } of rules) {
-      const alarm = new Alarm(this, `Failed${prefix.slice(0, -1)}`, {
-        alarmDescription: `S3 could not copy a backup to the replica. It does not try that one again, and does not expire it here: the bill grows. Cluster ${cluster.name}, account ${account}. Runbook: docs/retention.md, "When replication fails".`,
-        metric: new Metric({
+    this.failed = Object.fromEntries(
+      rules.map(({ ruleId, prefix }) => [
+        prefix === '' ? 'all' : prefix.slice(0, -1),
+        new Metric({
           namespace: 'AWS/S3',
           metricName: 'OperationsFailedReplication',
-          statistic: 'Sum',
+          statistic: Stats.SUM,
           period: Duration.minutes(5),
           dimensionsMap: { SourceBucket: bucket.bucketName, DestinationBucket: replica.bucketName, RuleId: ruleId },
         }),
-        threshold: 0,
-        comparisonOperator: ComparisonOperator.GREATER_THAN_THRESHOLD,
-        evaluationPeriods: 1,
-        // A count of errors: no data is no error.
-        treatMissingData: TreatMissingData.NOT_BREACHING,
-      });
-      this.alarms.push(alarm);
-    }
+      ]),
+    );
   }
 }

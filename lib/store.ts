@@ -8,7 +8,7 @@ import {
   Stack,
   Validations,
 } from 'aws-cdk-lib';
-import type { Alarm } from 'aws-cdk-lib/aws-cloudwatch';
+import type { Metric } from 'aws-cdk-lib/aws-cloudwatch';
 import {
   AnyPrincipal,
   Effect,
@@ -143,8 +143,8 @@ export class Store extends Construct {
   readonly receiptKey: IKey;
   /** Encrypts what is under `pki/` and nothing else; undefined where the cluster keeps no PKI bundles. */
   readonly pkiKey: Key | undefined;
-  /** Of the replication, where there is one. They act on nothing until somebody adds an action. */
-  readonly alarms: Alarm[] = [];
+  /** What S3 could not copy to the replica, by what it copies; empty where there is none. */
+  readonly failedCopies: Readonly<Record<string, Metric>> = {};
   /** The one role that may write under each prefix, and those that may put some of it, by its names; a prefix in neither takes nothing from anybody. */
   private readonly writers = new Map<Prefix, IRole>();
   private readonly partialWriters = new Map<Prefix, Map<string, IRole>>();
@@ -486,7 +486,7 @@ export class Store extends Construct {
         bucket,
         key: this.snapshotKey,
       });
-      this.alarms.push(...replication.alarms);
+      Object.assign(this.failedCopies, replication.failed);
     }
 
     const policy = new CfnBucketPolicy(this, 'BucketPolicy', {

@@ -65,10 +65,13 @@ function toldOf(event: ExecutionEvent, context: Context): Told | undefined {
     case 'SUCCEEDED':
       return succeeded(event, context);
     case 'FAILED':
-      return asked === 'plan' ? planFailed(event, context) : failed(event, context);
+      if (asked === 'plan') {
+        return planFailed(event, context);
+      }
+      return event.error === BROKEN_OFF ? stopped(event, context, event.status) : failed(event, context);
     case 'TIMED_OUT':
     case 'ABORTED':
-      return asked === 'plan' ? undefined : stopped(event, context);
+      return asked === 'plan' ? undefined : stopped(event, context, event.status);
   }
 }
 
@@ -167,7 +170,9 @@ function planned(plan: unknown): Told {
   const reasons = (Array.isArray(refusals) ? refusals : []).map((refusal: unknown) =>
     typeof refusal === 'string' ? refusal : `${say(at(refusal, 'name'), 60)}: ${say(at(refusal, 'sentence'), 300)}`,
   );
-  const input = say(at(at(plan, 'next'), 'toRestoreThis'), 500);
+  const next = at(plan, 'next');
+  const input = say(at(next, 'toRestoreThis'), 500);
+  const forced = say(at(next, 'toForceAllOfThis'), 800);
   return {
     title: at(plan, 'canBeRestored') === true ? 'Restore planned' : 'Restore planned: it would be refused',
     facts: [
@@ -176,7 +181,17 @@ function planned(plan: unknown): Told {
       ...lines(reasons, LINE).map((reason) => `Refused: ${reason}`),
       ...warningsOf(plan),
     ],
-    next: input === '' ? ['Correct what is refused, then make the plan again.'] : [`To do it, start with: ${input}`],
+    next:
+      input !== ''
+        ? [`To do it, start with: ${input}`]
+        : [
+            'Correct what is refused, then make the plan again.',
+            ...(forced === ''
+              ? []
+              : [
+                  `Only where each of these is known and meant (${say(at(next, 'forces'), 300)}): this input forces all of them: ${forced}`,
+                ]),
+          ],
     section: 'restore.md#in-the-console',
   };
 }
@@ -223,17 +238,22 @@ function planFailed(event: ExecutionEvent, { clusterName }: Context): Told {
   };
 }
 
+/** What no Catch takes: https://docs.aws.amazon.com/step-functions/latest/dg/concepts-error-handling.html. */
+const BROKEN_OFF = 'States.Runtime';
+
 /** Errors of the machine that come before anything was changed. */
 const REFUSED: readonly (string | null)[] = ['RestoreRefusedError', 'RestoreRequestError'];
 
-function failed(event: ExecutionEvent, { clusterName }: Context): Told {
+function failed(event: ExecutionEvent, context: Context): Told {
+  const { clusterName } = context;
+  const isUndo = askedOf(event) === 'rollback';
   const id = restoreIdOf(event);
   const why = [...failureOf(event), ...whoOf(event.input)];
   if (event.error === 'RollbackFailed') {
     return {
       title: 'ROLLBACK FAILED: act now',
       facts: [
-        `The restore ${id} of ${clusterName} failed, and not everything could be put back. Nodes may be stopped. Old data is kept on the nodes.`,
+        `${isUndo ? `The undo of restore ${undoneBy(event)}` : `The restore ${id}`} of ${clusterName} failed, and not everything could be put back. Nodes may be stopped. Old data is kept on the nodes.`,
         ...why,
       ],
       next: ['Do what the cause says is left to do, node by node.'],
@@ -248,6 +268,9 @@ function failed(event: ExecutionEvent, { clusterName }: Context): Told {
       section: 'restore.md#after-it-is-restored',
     };
   }
+  if (isUndo) {
+    return undoFailed(event, context);
+  }
   return {
     title: REFUSED.includes(event.error) ? 'Restore refused' : 'Restore failed',
     facts: [
@@ -259,6 +282,27 @@ function failed(event: ExecutionEvent, { clusterName }: Context): Told {
     next: ['Correct what the cause says, then make a plan with {} before you try again.'],
     section: 'restore.md#when-it-ends-in-restorefailed',
   };
+}
+
+/** What was to be undone is in the way for as long as it is not: nothing of this is harmless. */
+function undoFailed(event: ExecutionEvent, { clusterName }: Context): Told {
+  const id = undoneBy(event);
+  const wasRefused = REFUSED.includes(event.error);
+  return {
+    title: wasRefused ? 'Rollback did not start' : 'Rollback failed',
+    facts: [
+      `The undo of restore ${id} of ${clusterName} ${wasRefused ? 'was refused. R' : 'failed. Unless the cause says otherwise, r'}estore ${id} is as it was: nodes may be stopped.`,
+      ...failureOf(event),
+      ...whoOf(event.input),
+    ],
+    next: [`Correct what the cause says, then send {"rollback":"${id}"} again.`],
+    section: 'restore.md#when-an-execution-was-stopped-or-timed-out',
+  };
+}
+
+/** The restore that an execution was to undo. */
+function undoneBy({ input }: ExecutionEvent): string {
+  return say(at(input, 'rollback'), 40) || '<restore id>';
 }
 
 function failureOf({ error, cause }: ExecutionEvent): string[] {
@@ -278,13 +322,19 @@ function causeOf(cause: string | null): string {
   }
 }
 
-function stopped(event: ExecutionEvent, { clusterName }: Context): Told {
-  const asked = say(at(event.input, 'rollback'), 40);
-  const id = asked === '' ? restoreIdOf(event) : asked;
+const HOW_IT_STOPPED = {
+  ABORTED: { title: 'RESTORE STOPPED: act now', what: 'was stopped by somebody' },
+  TIMED_OUT: { title: 'RESTORE TIMED OUT: act now', what: 'timed out' },
+  FAILED: { title: 'RESTORE BROKEN OFF: act now', what: 'was ended by Step Functions itself' },
+} as const;
+
+function stopped(event: ExecutionEvent, { clusterName }: Context, status: keyof typeof HOW_IT_STOPPED): Told {
+  const id = askedOf(event) === 'rollback' ? undoneBy(event) : restoreIdOf(event);
+  const { title, what } = HOW_IT_STOPPED[status];
   return {
-    title: event.status === 'ABORTED' ? 'RESTORE STOPPED: act now' : 'RESTORE TIMED OUT: act now',
+    title,
     facts: [
-      `The execution ${restoreIdOf(event)} of ${clusterName} ${event.status === 'ABORTED' ? 'was stopped by somebody' : 'timed out'}. No state could undo anything: the nodes are as they were at that moment, and may be stopped.`,
+      `The execution ${restoreIdOf(event)} of ${clusterName} ${what}. No state could undo anything: the nodes are as they were at that moment, and may be stopped.`,
       ...failureOf(event),
       ...whoOf(event.input),
     ],
@@ -307,11 +357,11 @@ function keyMessage(event: KeyEvent, { clusterName, docs }: Context): Message {
     title: refused === null ? `KEY AT RISK: ${action}` : `Somebody tried: ${action}`,
     facts: [
       refused === null
-        ? `A key of the backups of ${clusterName} was ${action === 'DisableKey' ? 'disabled' : 'scheduled for deletion'}: ${keyId}`
-        : `Somebody tried to ${what} a key of the backups of ${clusterName}, and KMS refused (${say(refused, 100)}): ${keyId}`,
+        ? `A key of the stack of ${clusterName} was ${action === 'DisableKey' ? 'disabled' : 'scheduled for deletion'}: ${keyId}`
+        : `Somebody tried to ${what} a key of the stack of ${clusterName}, and KMS refused (${say(refused, 100)}): ${keyId}`,
       `By ${say(event.caller, 300) || 'a caller that CloudTrail does not name'}, at ${say(event.at, 40)}.`,
       refused === null
-        ? 'While a key is off, backups are not taken, verified or restored; what a deleted key encrypted is lost for ever.'
+        ? 'While a key of the backups is off, they are not taken, verified or restored; while that of the topic is off, no alarm gets out. What a deleted key encrypted is lost for ever.'
         : '',
     ].filter((fact) => fact !== ''),
     next:

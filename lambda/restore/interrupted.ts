@@ -10,23 +10,31 @@ import type { RestoreDeps } from './run';
 const statusChange = z.object(
   {
     'detail-type': z.literal('Step Functions Execution Status Change', "'Step Functions Execution Status Change'"),
-    detail: z.object(
-      {
-        executionArn: z.string("an execution's ARN"),
-        status: z.enum(['TIMED_OUT', 'ABORTED'], "'TIMED_OUT' or 'ABORTED'"),
-        startDate: z.int('a time in milliseconds'),
-        stopDate: z.optional(z.nullable(z.int('a time in milliseconds'))),
-        /** What StopExecution was given. */
-        error: z.optional(z.nullable(z.string('text'))),
-        cause: z.optional(z.nullable(z.string('text'))),
-      },
-      'the detail of the event',
-    ),
+    detail: z
+      .object(
+        {
+          executionArn: z.string("an execution's ARN"),
+          status: z.enum(['TIMED_OUT', 'ABORTED', 'FAILED'], "'TIMED_OUT', 'ABORTED' or 'FAILED'"),
+          startDate: z.int('a time in milliseconds'),
+          stopDate: z.optional(z.nullable(z.int('a time in milliseconds'))),
+          /** What StopExecution was given, or what Step Functions says. */
+          error: z.optional(z.nullable(z.string('text'))),
+          cause: z.optional(z.nullable(z.string('text'))),
+        },
+        'the detail of the event',
+      )
+      .check(
+        // All other errors are those of a state, or were caught by one.
+        z.refine(({ status, error }) => status !== 'FAILED' || error === 'States.Runtime', {
+          error: "'States.Runtime' where an execution failed",
+          path: ['error'],
+        }),
+      ),
   },
   'an event of Step Functions',
 );
 
-/** What was recorded of an execution that was stopped from outside. */
+/** What was recorded of an execution that no state ended. */
 export interface Interrupted {
   readonly restoreId: string;
   readonly record: string;
@@ -39,8 +47,9 @@ export function isStatusChange(event: unknown): boolean {
 }
 
 /**
- * Counts and records an execution that was stopped or timed out: no Catch of its machine ran, so the nodes are as they were at that
- * moment. Throws EventError when the event is another, StoreError when the record cannot be written.
+ * Counts and records an execution that was stopped, timed out, or was ended by Step Functions itself (`States.Runtime`): no Catch of its
+ * machine ran, so the nodes are as they were at that moment. Throws EventError when the event is another, StoreError when the record cannot
+ * be written.
  */
 export async function recordInterruption(deps: RestoreDeps, event: unknown): Promise<Interrupted> {
   // First: whatever else fails, somebody has to look.

@@ -1041,6 +1041,14 @@ describe('EventBridge', () => {
     ['a text where the pattern has an object', { a: { b: ['x'] } }, { a: 'x' }, false],
     ['a list that holds it', { a: ['x'] }, { a: ['y', 'x'] }, true],
     ['a list that does not', { a: ['x'] }, { a: ['y'] }, false],
+    ['the second alternative', { a: { b: ['x'], $or: [{ c: ['y'] }, { c: ['z'] }] } }, { a: { b: 'x', c: 'z' } }, true],
+    ['half an alternative', { a: { $or: [{ c: ['y'] }, { c: ['z'], d: ['z'] }] } }, { a: { c: 'z' } }, false],
+    [
+      'an alternative beside a field that differs',
+      { a: { b: ['x'], $or: [{ c: ['y'] }, { c: ['z'] }] } },
+      { a: { c: 'z' } },
+      false,
+    ],
   ])('matches %s as EventBridge does', (_, pattern, event, expected) => {
     expect(matches(readPattern(pattern), event)).toBe(expected);
   });
@@ -1048,7 +1056,13 @@ describe('EventBridge', () => {
   it.each<[string, unknown, string]>([
     ['another operator', { a: [{ suffix: '.zst' }] }, 'EventPattern.a: got {"suffix":".zst"}'],
     ['two operators in one', { a: [{ prefix: 'x', suffix: 'y' }] }, 'expected a string or {"prefix"'],
-    ['an alternative', { $or: [{ a: ['x'] }] }, 'EventPattern.$or: not an operator'],
+    ['another operator on fields', { $and: [{ a: ['x'] }] }, 'EventPattern.$and: not an operator'],
+    [
+      'one alternative',
+      { a: { $or: [{ a: ['x'] }] } },
+      'EventPattern.a.$or: got [{"a":["x"]}], expected a list of two',
+    ],
+    ['a number in an alternative', { $or: [{ a: ['x'] }, { a: [1] }] }, 'EventPattern.$or.1.a: got 1'],
     ['a number', { a: [1] }, 'EventPattern.a: got 1'],
     ['an empty list', { a: { b: [] } }, 'EventPattern.a.b: got an empty list'],
     ['no list', { a: 'x' }, 'EventPattern.a: got "x", expected an object'],

@@ -1,11 +1,17 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type AlarmState, type Datapoint, runAlarms, watchedMetrics } from '../../lab/alarm-clock';
-import { type CfnTemplate, exampleTemplate, resourcesOfType, theFunction } from './example-stack';
+import { type CfnTemplate, exampleTemplate, type Resource, resourcesOfType, theFunction } from './example-stack';
 
 const PROJECT = join(__dirname, '..', '..');
 const template = exampleTemplate();
 const withBundles = exampleTemplate({ pkiBundle: true });
+const withAll = exampleTemplate({
+  account: '111122223333',
+  region: 'eu-central-1',
+  replica: { bucketName: 'copies', keyArn: 'arn:aws:kms:eu-west-1:444455556666:key/1234abcd-12ab' },
+  pkiBundle: true,
+});
 const PREFIX = 'etcd-backup-example-';
 
 interface AlarmProperties {
@@ -30,6 +36,8 @@ function alarmsOf(from: CfnTemplate): Map<string, AlarmProperties> {
 
 const alarms = alarmsOf(template);
 const names = [...alarms.keys()];
+const all = alarmsOf(withAll);
+const allNames = [...all.keys()];
 const topic = resourcesOfType(template, 'AWS::SNS::Topic').map(([id]) => id);
 
 const GAUGES = [
@@ -91,6 +99,9 @@ const WATCHED: Readonly<Record<string, readonly string[]>> = {
   'key-at-risk': ['EtcdBackup KeysAtRisk'],
   'bucket-at-risk': ['EtcdBackup BucketAtRisk'],
   'schedule-at-risk': ['EtcdBackup SchedulesAtRisk'],
+  'replication-failed': ['snapshots', 'announcements', 'receipts', 'restores', 'tools', 'drills'].map(
+    (prefix) => `AWS/S3 OperationsFailedReplication of copies,replica-${prefix},Bucket`,
+  ),
   'finding-urgent': ['EtcdBackup UrgentFindings'],
   'finding-to-correct': ['EtcdBackup FindingsToCorrect', 'EtcdBackup FindingToolsNotKept'],
   'audit-silent': ['AWS/Lambda Invocations of AuditServiceFunction'],
@@ -117,26 +128,28 @@ describe('the alarms', () => {
   test('are those of docs/alarms.md', () => {
     const page = readFileSync(join(PROJECT, 'docs', 'alarms.md'), 'utf8');
     const sections = [...page.matchAll(/^### ([a-z-]+)$/gm)].map(([, name]) => name);
-    const withAll = [...alarmsOf(withBundles).keys()];
-    expect(sections.sort()).toEqual(withAll.sort());
-    expect(withAll.filter((name) => !names.includes(name))).toEqual(['no-pki-bundle', 'pki-bundle-failed']);
+    expect(sections.sort()).toEqual([...allNames].sort());
+    expect(allNames.filter((name) => !names.includes(name))).toEqual([
+      'no-pki-bundle',
+      'pki-bundle-failed',
+      'replication-failed',
+    ]);
   });
 
-  test.each(names)('%s acts on the topic', (name) => {
+  test.each(allNames)('%s acts on the topic', (name) => {
     expect(topic).toHaveLength(1);
-    expect(alarms.get(name)?.AlarmActions).toEqual([{ Ref: topic[0] }]);
+    expect(all.get(name)?.AlarmActions).toEqual([{ Ref: topic[0] }]);
   });
 
-  test.each(names)('%s says what happened, what it means, what to do and where that is written', (name) => {
-    const { AlarmDescription: description = '' } = alarms.get(name) ?? {};
+  test.each(allNames)('%s says what happened, what it means, what to do and where that is written', (name) => {
+    const { AlarmDescription: description = '' } = all.get(name) ?? {};
     expect(description).toMatch(/^[^\n]+\.\nMeans: [^\n]+\.\nDo: [^\n]+\.\nRunbook: \S+$/);
     expect(description.length).toBeLessThanOrEqual(1024);
     expect(description).toContain('example');
   });
 
-  test.each(names)('%s leads to a section that is there', (name) => {
-    const [, page = '', section = ''] =
-      /docs\/([a-z-]+\.md)#(\S+)$/.exec(alarms.get(name)?.AlarmDescription ?? '') ?? [];
+  test.each(allNames)('%s leads to a section that is there', (name) => {
+    const [, page = '', section = ''] = /docs\/([a-z-]+\.md)#(\S+)$/.exec(all.get(name)?.AlarmDescription ?? '') ?? [];
     expect(sectionsOf(page)).toContain(section);
   });
 
@@ -181,7 +194,7 @@ describe('the alarms', () => {
   });
 
   test('watch exactly this', () => {
-    const watched = Object.entries(watchedMetrics(withBundles)).map(([name, metrics]) => [
+    const watched = Object.entries(watchedMetrics(withAll)).map(([name, metrics]) => [
       name.replace(PREFIX, ''),
       metrics.map(
         ({ namespace, name: metric, dimensions }) =>
@@ -450,33 +463,51 @@ function rung(from: CfnTemplate, points: readonly Datapoint[], hours: number, cl
     .map(({ alarm }) => alarm.replace(PREFIX, ''));
 }
 
+/** The same, with how many full hours after the deployment it does. */
+function rungAfter(from: CfnTemplate, points: readonly Datapoint[], hours: number): (readonly [string, number])[] {
+  const until = new Date(FROM + hours * 60 * MINUTE);
+  return runAlarms(from, points, { from: new Date(FROM), until })
+    .filter(({ to }) => to === ('ALARM' satisfies AlarmState))
+    .map(({ alarm, at }) => [alarm.replace(PREFIX, ''), Math.floor((at.getTime() - FROM) / (60 * MINUTE))]);
+}
+
 const every = (minutes: number, hours: number, at: (time: number) => Datapoint[], from = 0): Datapoint[] =>
   Array.from({ length: Math.floor((hours * 60) / minutes) }, (_, index) => index * minutes)
     .filter((minute) => minute >= from)
     .flatMap((minute) => at(FROM + minute * MINUTE));
 
-/** A cluster from its deployment on: audit from the minute `audit` on, and a backup each `gap` hours, the first one after as long. */
-function newCluster({ gap, hours, audit }: { readonly gap: number; readonly hours: number; readonly audit: number }) {
-  let newest: number | undefined;
-  const points: Datapoint[] = [];
-  for (let minute = 0; minute < hours * 60; minute++) {
-    const time = FROM + minute * MINUTE;
-    if (minute > 0 && minute % (gap * 60) === 0) {
-      points.push(...backedUp(time), ...verified(time + 3 * MINUTE));
-      newest = time;
-    }
-    if (minute >= audit && (minute - audit) % 5 === 0) {
-      // Before the backup is verified, the one before it is the newest.
-      const known = newest === undefined || time - newest >= 3 * MINUTE ? newest : newest - gap * 60 * MINUTE;
-      const isKnown = known !== undefined && known > FROM;
-      points.push(
-        ...auditedAt(time, known ?? 0).filter(
-          ({ name }) => (name !== 'VerifiedAgeSeconds' || isKnown) && name !== 'DrillAgeSeconds',
-        ),
-      );
-    }
-  }
-  return points;
+interface NewCluster {
+  readonly gap: number;
+  readonly hours: number;
+  readonly audit: number;
+  /** When somebody takes a backup. */
+  readonly byHand?: number;
+}
+
+/**
+ * A cluster from its deployment on: audit from the minute `audit` on, a backup each `gap` hours, the first one after as long, another one by hand,
+ * a bundle each day, and no drill.
+ */
+function newCluster({ gap, hours, audit, byHand }: NewCluster): Datapoint[] {
+  const isBackup = (minute: number) => (minute > 0 && minute % (gap * 60) === 0) || minute === byHand;
+  const backups = Array.from({ length: hours * 60 }, (_, minute) => minute)
+    .filter(isBackup)
+    .map((minute) => FROM + minute * MINUTE);
+  const audits = every(5, hours, (time) => {
+    const at = time + audit * MINUTE;
+    const proven = backups.filter((backup) => at - backup >= 3 * MINUTE);
+    return [
+      ...without('VerifiedAgeSeconds', 'DrillAgeSeconds')(auditedAt(at, 0)),
+      ...proven.slice(-1).map((newest) => ours('VerifiedAgeSeconds', (at - newest) / 1000, at)),
+      // Before the first drill it is the age of the first receipt, which is of what could have been drilled.
+      ...proven.slice(0, 1).map((first) => ours('DrillAgeSeconds', (at - first - 3 * MINUTE) / 1000, at)),
+    ];
+  });
+  return [
+    ...backups.flatMap((time) => [...backedUp(time), ...verified(time + 3 * MINUTE)]),
+    ...audits,
+    ...every(24 * 60, hours, (time) => [ours('PkiBundleStored', 1, time + 90 * MINUTE)]),
+  ];
 }
 
 const rare = exampleTemplate({
@@ -484,6 +515,12 @@ const rare = exampleTemplate({
   drillSchedule: 'cron(30 4 ? * SUN *)',
   pkiBundle: true,
   keep: { hourlyHours: 48, dailyDays: 7 },
+});
+
+const rarer = exampleTemplate({
+  schedule: 'rate(3 days)',
+  drillSchedule: 'cron(30 4 ? * SUN *)',
+  keep: { hourlyHours: 0, dailyDays: 0, weeklyWeeks: 4 },
 });
 
 describe('from the deployment on', () => {
@@ -498,8 +535,30 @@ describe('from the deployment on', () => {
     }
   });
 
+  test('of weekly drills nothing rings before two of them could have proven the first backup, and then it does', () => {
+    const days = 15;
+    const points = newCluster({ gap: 12, hours: days * 24, audit: 20 });
+    // Only those that time alone could ring: it is each minute of two weeks.
+    const rings = ([, { Properties }]: [string, Resource]) => Properties['TreatMissingData'] === 'breaching';
+    const of = {
+      ...rare,
+      Resources: Object.fromEntries(resourcesOfType(rare, 'AWS::CloudWatch::Alarm').filter(rings)),
+    };
+    expect(rungAfter(of, points, days * 24)).toEqual([['no-proven-drill', 12 + 14 * 24]]);
+  });
+
+  test('nothing rings with a schedule rarer than two days when a backup is taken by hand, and else after two days', () => {
+    const cluster = { gap: 3 * 24, audit: 7 };
+    expect(rungAfter(rarer, newCluster({ ...cluster, hours: 100, byHand: 30 }), 100)).toEqual([]);
+    // What there is no backup of cannot be drilled either.
+    expect(rungAfter(rarer, newCluster({ ...cluster, hours: 50 }), 50)).toEqual([
+      ['no-proven-drill', 48],
+      ['no-verified-backup', 48],
+    ]);
+  });
+
   test('what never comes rings in the end', () => {
-    const points = newCluster({ gap: 1000, hours: 50, audit: 7 });
+    const points = without('PkiBundleStored')(newCluster({ gap: 1000, hours: 50, audit: 7 }));
     expect(rung(template, points, 50)).toEqual(['no-verified-backup', 'no-proven-drill']);
     expect(rung(withBundles, points, 50)).toEqual(['no-verified-backup', 'no-pki-bundle', 'no-proven-drill']);
     expect([...new Set(rung(template, [], 3))].sort()).toEqual(
@@ -525,19 +584,21 @@ test.each(GAUGES)('%s rings by the worst value, also when a better one comes a m
 });
 
 describe('what happens once', () => {
-  const EVENTS = names.filter(
-    (name) => alarms.get(name)?.TreatMissingData === 'notBreaching' && name !== 'audit-failing',
+  const EVENTS = allNames.filter(
+    (name) => all.get(name)?.TreatMissingData === 'notBreaching' && name !== 'audit-failing',
   );
 
   test.each(EVENTS)('rings for each of the metrics of %s alone', (name) => {
     const count = name === 'function-errors' ? 3 : 1;
-    for (const metric of watchedMetrics(template)[`${PREFIX}${name}`] ?? []) {
+    const watched = watchedMetrics(withAll)[`${PREFIX}${name}`] ?? [];
+    expect(watched).not.toEqual([]);
+    for (const metric of watched) {
       const once = (value: number, time: number): Datapoint => ({ ...metric, value, timestamp: new Date(time) });
       // With what is well a moment before and after: neither its least nor its mean may be what counts.
       const well = metric.namespace.startsWith('AWS/') ? [once(0, BREAK), once(0, BREAK + 2 * MINUTE)] : [];
       const bad = Array.from({ length: count }, (_, index) => once(1, BREAK + (1 + index) * MINUTE));
-      expect(rung(template, [...well, ...bad], 6)).toContain(name);
-      expect(rung(template, [...well, ...bad.slice(1)], 6)).not.toContain(name);
+      expect(rung(withAll, [...well, ...bad], 6)).toContain(name);
+      expect(rung(withAll, [...well, ...bad.slice(1)], 6)).not.toContain(name);
     }
   });
 

@@ -1,5 +1,6 @@
 import { Stack, Validations } from 'aws-cdk-lib';
 import { AwsSolutionsChecks } from 'cdk-nag';
+import { watchedMetrics } from '../../lab/alarm-clock';
 import { Backup } from '../../lib/backup';
 import { type ClusterEntry, readClusters } from '../../lib/config';
 import { Pki } from '../../lib/pki';
@@ -341,7 +342,7 @@ describe('the pki function', () => {
 
 describe('a replica', () => {
   const replicated = (pkiBundle: boolean) =>
-    templateOf({
+    exampleTemplate({
       account: '111122223333',
       region: 'eu-central-1',
       replica: { bucketName: 'copies', keyArn: `arn:aws:kms:eu-west-1:444455556666:key/1234abcd-12ab` },
@@ -353,14 +354,10 @@ describe('a replica', () => {
         Rules: { Id: string; Priority: number; Filter: { Prefix: string } }[];
       }
     ).Rules;
-  const alarmsOf = (from: CfnTemplate) =>
-    resourcesOfType(from, 'AWS::CloudWatch::Alarm').flatMap(([, { Properties }]) =>
-      (Properties['Dimensions'] as { Name: string; Value: unknown }[]).flatMap(({ Name, Value }) =>
-        Name === 'RuleId' ? [Value] : [],
-      ),
-    );
+  const watchedOf = (from: CfnTemplate) =>
+    watchedMetrics(from)['etcd-backup-example-replication-failed']?.map(({ dimensions }) => dimensions['RuleId']);
 
-  test('gets everything but bundles, by rules of which each has its alarm', () => {
+  test('gets everything but bundles, by rules that one alarm watches', () => {
     const on = replicated(true);
     expect(rulesOf(on).map(({ Id, Filter, Priority }) => [Id, Filter.Prefix, Priority])).toEqual([
       ['replica-snapshots', 'snapshots/', 1],
@@ -370,13 +367,13 @@ describe('a replica', () => {
       ['replica-tools', 'tools/', 5],
       ['replica-drills', 'drills/', 6],
     ]);
-    expect(alarmsOf(on)).toEqual(rulesOf(on).map(({ Id }) => Id));
+    expect(watchedOf(on)).toEqual(rulesOf(on).map(({ Id }) => Id));
   });
 
-  test('has one rule and one alarm where there are no bundles', () => {
+  test('has one rule, which is watched, where there are no bundles', () => {
     const off = replicated(false);
     expect(rulesOf(off).map(({ Id, Filter }) => [Id, Filter.Prefix])).toEqual([['replica', '']]);
-    expect(alarmsOf(off)).toEqual(['replica']);
+    expect(watchedOf(off)).toEqual(['replica']);
   });
 });
 

@@ -201,6 +201,21 @@ What to do:
     expect(text).toContain('- Correct what is refused, then make the plan again.');
   });
 
+  test('of a plan that would be refused says what its input forces, and not that it is the way to do it', () => {
+    const toForceAllOfThis = '{"confirm":"prod-eu","forceIdentity":true,"forceQuota":true}';
+    const next = { correct: 'what the refusals say', forces: 'other-cluster-ca, quota', toForceAllOfThis };
+    const refusals = [{ name: 'quota', sentence: 'because' }];
+    const output = { ...PLAN, canBeRestored: false, refusals, next };
+    const text = mail(execution({ status: 'SUCCEEDED', output: JSON.stringify(output) }));
+    expect(text).not.toContain('To do it');
+    expect(text).toContain(
+      `What to do:
+- Correct what is refused, then make the plan again.
+- Only where each of these is known and meant (other-cluster-ca, quota): this input forces all of them: ${toForceAllOfThis}
+`,
+    );
+  });
+
   test('of a plan that failed says why, from what Lambda says', () => {
     const cause = JSON.stringify({ errorType: 'NoNodeError', errorMessage: 'got no node', trace: ['secret path'] });
     const text = mail(execution({ status: 'FAILED', error: 'NoNodeError', cause }, PLAN_MACHINE));
@@ -214,13 +229,58 @@ What to do:
     ['RestoredWithoutBackup', 'Restored, but no backup after it', 'runs on the restored data', 'after-it-is-restored'],
     ['RestoreRefusedError', 'Restore refused', 'Nothing was changed', 'when-it-ends-in-restorefailed'],
     ['PreflightFailed', 'Restore failed', 'or all of it was put back', 'when-it-ends-in-restorefailed'],
-    ['States.Runtime', 'Restore failed', 'or all of it was put back', 'when-it-ends-in-restorefailed'],
+    [
+      'States.Runtime',
+      'RESTORE BROKEN OFF: act now',
+      'with {"rollback":"20261121T140005Z"}',
+      'when-an-execution-was-stopped-or-timed-out',
+    ],
   ])('of a restore that ended in %s is titled "%s"', (error, title, meaning, section) => {
     const cause = 'i-2 (cp-2) did not answer; what is left to do: start its kubelet';
     const text = mail(execution({ status: 'FAILED', input: JSON.stringify(CONFIRMED), error, cause }));
     for (const words of [title, meaning, cause, 'jo@example.com', `docs/restore.md#${section}`]) {
       expect(text).toContain(words);
     }
+  });
+
+  test.each<[string, string, string]>([
+    ['RestoreRefusedError', 'Rollback did not start', 'prod-eu was refused. Restore 20261120T140000Z is as it was'],
+    [
+      'States.Timeout',
+      'Rollback failed',
+      'prod-eu failed. Unless the cause says otherwise, restore 20261120T140000Z is',
+    ],
+  ])('of an undo that ended in %s is titled "%s", and leads back to it', (error, title, meaning) => {
+    const cause = 'i-2 (cp-2) does not answer, expected every running node to say whether that restore is under way';
+    const input = '{"rollback":"20261120T140000Z","requestedBy":"jo@example.com"}';
+    const text = mail(execution({ status: 'FAILED', input, error, cause }));
+    for (const words of [
+      `etcd of prod-eu: ${title}\n`,
+      meaning,
+      'nodes may be stopped',
+      cause,
+      'jo@example.com',
+      '- Correct what the cause says, then send {"rollback":"20261120T140000Z"} again.',
+      'docs/restore.md#when-an-execution-was-stopped-or-timed-out',
+    ]) {
+      expect(text).toContain(words);
+    }
+    expect(text).not.toMatch(/Nothing (was|is) changed|make a plan/);
+  });
+
+  test('of an undo that could not put everything back, or restored and took no backup, says that', () => {
+    const undo = (error: string) =>
+      mail(execution({ status: 'FAILED', input: '{"rollback":"20261120T140000Z"}', error }));
+    expect(undo('RollbackFailed')).toContain('ROLLBACK FAILED: act now');
+    expect(undo('RollbackFailed')).toContain(
+      'The undo of restore 20261120T140000Z of prod-eu failed, and not everything',
+    );
+    expect(undo('RestoredWithoutBackup')).toContain('Restored, but no backup after it');
+  });
+
+  test('of an undo whose input names no restore has a place for its id', () => {
+    const text = mail(execution({ status: 'FAILED', input: '{"rollback":{}}', error: 'RestoreRequestError' }));
+    expect(text).toContain('{"rollback":"<restore id>"}');
   });
 
   test('of a failure without error and cause says that none was given', () => {
@@ -239,6 +299,15 @@ What to do:
     const undo = mail(execution({ status, input: '{"rollback":"20261120T140000Z"}' }));
     expect(undo).toContain('with {"rollback":"20261120T140000Z"}');
     expect(messageFor(execution({ status, input: '{}' }))).toBeUndefined();
+  });
+
+  test('of a restore that no state could take over is that of one that was stopped, and of a plan it is not', () => {
+    const ended = (input: string) => mail(execution({ status: 'FAILED', input, error: 'States.Runtime', cause: 'y' }));
+    expect(ended(JSON.stringify(CONFIRMED))).toContain(
+      'was ended by Step Functions itself. No state could undo anything',
+    );
+    expect(ended('{"rollback":"20261120T140000Z"}')).toContain('with {"rollback":"20261120T140000Z"}');
+    expect(ended('{}')).toContain('No plan could be made');
   });
 
   test.each([
