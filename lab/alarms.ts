@@ -109,7 +109,7 @@ class World {
             without: '',
           })),
           schedules,
-          bucket: { adopted: false, lockDays: 2, expiry: { days: {}, noncurrentDays: 7 } },
+          bucket: { adopted: false, lockDays: 2, expiry: { days: {}, prefixDays: {}, noncurrentDays: 7 } },
           store: {
             s3: s3Client(aws.endpoints.s3, credentials, aws.region),
             bucket: arnOf('BucketName'),

@@ -9,7 +9,7 @@ import type { Cluster } from './config';
 import { FunctionSchedule } from './function-schedule';
 import type { Told } from './notify';
 import { ServiceFunction } from './service-function';
-import { expiryDays, NONCURRENT, type Store } from './store';
+import { expiryDays, lifecycleRules, NONCURRENT, type Store } from './store';
 import { acknowledgeWildcard } from './wildcard';
 
 export interface AuditProps {
@@ -64,6 +64,13 @@ export class Audit extends Construct {
           days: Object.fromEntries(
             RETENTIONS.flatMap((retention) =>
               retention === 'latest' ? [] : [[retention, expiryDays(retention, cluster)]],
+            ),
+          ),
+          prefixDays: Object.fromEntries(
+            lifecycleRules(cluster).flatMap(({ prefix, tagFilters, expiration }) =>
+              prefix === undefined || tagFilters !== undefined || expiration === undefined
+                ? []
+                : [[prefix, expiration.toDays()]],
             ),
           ),
           noncurrentDays: NONCURRENT.toDays(),

@@ -213,7 +213,8 @@ export class Dashboard extends Construct {
 
   private drillAge(alarms: readonly Alarm[]): IWidget {
     return this.age('DrillAgeSeconds', alarms, {
-      title: 'Age of the newest drill that proved a backup',
+      // Before the first one it counts from the first backup: no age of a proof.
+      title: 'Time without a drill that proved a backup',
       width: 9,
       line: 'too old',
     });

@@ -9,7 +9,7 @@ import { MetricUnit, type Telemetry, type Unit } from '../shared/telemetry';
 import { askVerify, dueAt } from './ask-verify';
 import { type ExpectedBucket, lookAtBucket } from './bucket';
 import { type CallersDeps, recordCallers } from './callers';
-import { findProvenDrill } from './drills';
+import { findFirstReceipt, findProvenDrill } from './drills';
 import { readEvent, type Request } from './event';
 import { type GuardedKey, lookAtKeys } from './keys';
 import { findNewest, lockNewest, readRestores, type Restores, savedAt, versionOf } from './newest';
@@ -206,16 +206,14 @@ async function auditNewest(run: Run, stored: Stored, restores: Restores) {
   return version;
 }
 
+/** Tells for how long no drill has proven a backup. */
 async function auditDrills(run: Run): Promise<void> {
   const { deps, now } = run;
-  const drill = await findProvenDrill(deps.store, deps.clusterName);
-  if (drill !== undefined) {
-    const { record, storedAt } = drill;
-    run.gauge(
-      'DrillAgeSeconds',
-      MetricUnit.Seconds,
-      ageSeconds(`drills/${record.drillId}.json was stored`, storedAt, storedAt, now),
-    );
+  // Before the first proof: without a value the alarm would ring before a rare drill is due.
+  const since = (await findProvenDrill(deps.store, deps.clusterName)) ?? (await findFirstReceipt(deps.store));
+  if (since !== undefined) {
+    const { key, storedAt } = since;
+    run.gauge('DrillAgeSeconds', MetricUnit.Seconds, ageSeconds(`${key} was stored`, storedAt, storedAt, now));
   }
 }
 

@@ -14,7 +14,7 @@ import { check } from '../shared/check';
 import { describeError, StoreError } from '../shared/errors';
 import type { Store } from '../shared/store';
 import { policySchema } from './event';
-import { type ExpectedExpiry, lifecycleRisks } from './lifecycle';
+import { type ExpectedLifecycle, lifecycleRisks } from './lifecycle';
 import { type Policy, policyRisks } from './policy';
 import { type Looked, lookAtEach } from './risks';
 
@@ -24,7 +24,7 @@ export interface ExpectedBucket {
   readonly adopted: boolean;
   /** The least days of the default lock. */
   readonly lockDays: number;
-  readonly expiry: ExpectedExpiry;
+  readonly expiry: ExpectedLifecycle;
   /** Undefined: it is not known, which is a problem. */
   readonly policy: Policy | undefined;
 }

@@ -1,26 +1,53 @@
-import { DrillRecordError } from '../shared/errors';
+import { ListObjectVersionsCommand } from '@aws-sdk/client-s3';
+import { describeError, DrillRecordError, StoreError } from '../shared/errors';
 import { type DrillRecord, drillIdOf, MAX_DRILL_RECORD_BYTES, readDrillRecord } from '../shared/drill-record';
 import { getVersion, listVersions, type ObjectVersion, type Store } from '../shared/store';
 
-/** The newest drill that proved a backup, and when S3 stored its record. */
-export interface ProvenDrill {
-  readonly record: DrillRecord;
+/** Since when no drill has proven a backup: when S3 stored that object. */
+export interface DrilledSince {
+  readonly key: string;
   readonly storedAt: Date;
 }
 
 // A month of days without one is no better than none.
 const MAX_LOOKED_AT = 30;
 
-/** Undefined when none of the newest 30 drills proved a backup. A record that cannot be read proves nothing. */
-export async function findProvenDrill(store: Store, clusterName: string): Promise<ProvenDrill | undefined> {
+/**
+ * The record of the newest drill that proved a backup; undefined when none of the newest 30 did. A record that cannot be read proves nothing.
+ */
+export async function findProvenDrill(store: Store, clusterName: string): Promise<DrilledSince | undefined> {
   const { versions } = await listVersions(store, 'drills/');
   for (const version of firstVersions(versions).slice(-MAX_LOOKED_AT).reverse()) {
     const record = await readRecord(store, version);
     if (record?.outcome === 'proven' && record.cluster === clusterName) {
-      return { record, storedAt: version.storedAt };
+      return version;
     }
   }
   return undefined;
+}
+
+/**
+ * The receipt that was stored first, trusted or not: from then on there was something to drill. Not the oldest snapshot, which would never be as
+ * old as a rare drill: receipts do not expire. Undefined when nothing was ever verified. Throws StoreError when S3 does not answer.
+ */
+export async function findFirstReceipt({ s3, bucket, bucketOwner }: Store): Promise<DrilledSince | undefined> {
+  try {
+    // One page: S3 lists by key, and a key begins with its time. More than the first of it, since an id may name a time long before its own.
+    const { Versions = [] } = await s3.send(
+      new ListObjectVersionsCommand({ Bucket: bucket, Prefix: 'receipts/', ExpectedBucketOwner: bucketOwner }),
+    );
+    return Versions.flatMap(({ Key: key, LastModified: storedAt }) =>
+      key === undefined || storedAt === undefined ? [] : { key, storedAt },
+    ).reduce<DrilledSince | undefined>(
+      (first, one) => (first === undefined || one.storedAt < first.storedAt ? one : first),
+      undefined,
+    );
+  } catch (error) {
+    throw new StoreError(
+      `ListObjectVersions s3://${bucket}/receipts/: got ${describeError(error)}, expected the first receipts; check the function's role and the bucket's policy`,
+      error,
+    );
+  }
 }
 
 /** The oldest version of each record, in the order of their ids: what was put over it later says nothing. */

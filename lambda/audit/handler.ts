@@ -9,7 +9,7 @@ import { TIMEOUTS } from '../shared/clients';
 import { env, envNumber } from '../shared/env';
 import { createTelemetry } from '../shared/telemetry';
 import { audit, type AuditDeps } from './audit';
-import { envAdopted, envExpiry, envSchedules } from './settings';
+import { envAdopted, envLifecycle, envSchedules } from './settings';
 import { emptyMemory } from './stored';
 
 // Three attempts of one call, on each of the few ways that are gone at once, have to be over before the function's time is.
@@ -40,7 +40,7 @@ const deps: AuditDeps = {
         ]),
   ],
   schedules: envSchedules(),
-  bucket: { adopted: envAdopted(), lockDays: envNumber('LOCK_DAYS'), expiry: envExpiry() },
+  bucket: { adopted: envAdopted(), lockDays: envNumber('LOCK_DAYS'), expiry: envLifecycle() },
   store: {
     // SHA-256 is the checksum here; by default the SDK would add a CRC32.
     s3: new S3Client({

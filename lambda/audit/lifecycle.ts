@@ -7,13 +7,21 @@ export interface ExpectedExpiry {
   readonly noncurrentDays: number;
 }
 
+/** The same for everything that expires. */
+export interface ExpectedLifecycle extends ExpectedExpiry {
+  /** Of what is under each of these prefixes, and carries no tag. */
+  readonly prefixDays: Readonly<Record<string, number>>;
+}
+
 const TAG = 'retention';
 const SNAPSHOTS = 'snapshots/';
 // What no rule expires: records of what was proven, done and kept, and the tools to restore with.
 const KEPT = ['receipts/', 'tools/', 'restores/', 'drills/'];
+/** What expires by its prefix alone. */
+export const EXPIRING = ['announcements/', 'pki/'] as const;
 
 /** What is wrong with the rules that delete: what they take too early, and what they do not take. */
-export function lifecycleRisks(rules: readonly LifecycleRule[], expected: ExpectedExpiry): string[] {
+export function lifecycleRisks(rules: readonly LifecycleRule[], expected: ExpectedLifecycle): string[] {
   const deleting = rules.filter((rule) => rule.Status === 'Enabled' && deletes(rule));
   const nameOf = ({ ID }: LifecycleRule) => ID?.slice(0, 100) ?? 'without a name';
   return [
@@ -32,15 +40,22 @@ export function lifecycleRisks(rules: readonly LifecycleRule[], expected: Expect
         { days, noncurrentDays: expected.noncurrentDays },
       ),
     ),
+    ...Object.entries(expected.prefixDays).flatMap(([prefix, days]) =>
+      expiryRisks(
+        `under ${prefix}`,
+        deleting.filter((rule) => reaches(rule, prefix, undefined)),
+        { days, noncurrentDays: expected.noncurrentDays },
+      ),
+    ),
   ];
 }
 
 function expiryRisks(
-  retention: string,
+  which: string,
   rules: readonly LifecycleRule[],
   expected: { readonly days: number; readonly noncurrentDays: number },
 ): string[] {
-  const what = `lifecycle: what is ${retention}`;
+  const what = `lifecycle: what is ${which}`;
   const dates = rules.filter(({ Expiration }) => Expiration?.Date !== undefined);
   const days = rules.flatMap(({ Expiration }) => Expiration?.Days ?? []);
   const noncurrent = rules.flatMap(

@@ -3,7 +3,7 @@ import { check, text, wholeNumber } from '../shared/check';
 import { env } from '../shared/env';
 import { EnvironmentError } from '../shared/errors';
 import { RETENTIONS } from '../shared/retention';
-import type { ExpectedExpiry } from './lifecycle';
+import { type ExpectedExpiry, type ExpectedLifecycle, EXPIRING } from './lifecycle';
 import type { ScheduleName } from './schedules';
 
 const days = wholeNumber(1);
@@ -19,9 +19,21 @@ const expiry = z.strictObject(
   },
   'a JSON object',
 );
+const lifecycle = z.extend(expiry, {
+  prefixDays: z.strictObject(Object.fromEntries(EXPIRING.map((prefix) => [prefix, days])), 'an object'),
+});
 
-/** What the lifecycle rules say, from the environment variable EXPIRY. Throws EnvironmentError. */
+/** What the lifecycle rules of snapshots say, from the environment variable EXPIRY. Throws EnvironmentError. */
 export function envExpiry(): ExpectedExpiry {
+  return readExpiry(expiry);
+}
+
+/** What all of them say, from the same. Throws EnvironmentError. */
+export function envLifecycle(): ExpectedLifecycle {
+  return readExpiry(lifecycle);
+}
+
+function readExpiry<Schema extends z.core.$ZodType>(schema: Schema): z.output<Schema> {
   const value = env('EXPIRY');
   let parsed: unknown;
   try {
@@ -32,7 +44,7 @@ export function envExpiry(): ExpectedExpiry {
       error,
     );
   }
-  const checked = check(expiry, parsed);
+  const checked = check(schema, parsed);
   if (!checked.ok) {
     throw new EnvironmentError(`environment variable EXPIRY: ${checked.problems.join('; ')}; deploy again`);
   }

@@ -135,14 +135,17 @@ export function unverified(held: readonly Held[], now: Date): Held[] {
 
 /**
  * What carries `latest` beside the newest verified backup, and the newest when it does not carry it: what a run of verify that died between
- * two tags left behind, an hour later.
+ * two tags left behind. Each an hour after it was stored itself: the newest one is rarely as old as that. A run of verify that is just about to
+ * write those tags is no matter: another one writes the same.
  */
 export function unsettled(held: readonly Held[], newest: VersionId | undefined, now: Date): Held[] {
   const own = held.find(({ version }) => newest?.key === version.key && newest.versionId === version.versionId);
-  if (own === undefined || !isOver(own.version.storedAt, now)) {
+  if (own === undefined) {
     return [];
   }
-  return held.filter((one) => (one === own ? one.tag !== 'latest' : one.tag === 'latest'));
+  return held.filter(
+    (one) => isOver(one.version.storedAt, now) && (one === own ? one.tag !== 'latest' : one.tag === 'latest'),
+  );
 }
 
 function isOver(storedAt: Date, now: Date): boolean {

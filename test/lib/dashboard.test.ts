@@ -187,7 +187,7 @@ describe('the dashboard', () => {
 
   test.each([
     [/newest verified backup/, 'VerifiedAgeSeconds', 'recovery point objective: 3 h'],
-    [/newest drill that proved/, 'DrillAgeSeconds', 'too old: 24 h'],
+    [/without a drill that proved/, 'DrillAgeSeconds', 'too old: 24 h'],
   ])('draws the line beyond which the alarm on %s rings', (title, metricName, label) => {
     const [, alarm] =
       resourcesOfType(template, 'AWS::CloudWatch::Alarm').find(

@@ -201,8 +201,14 @@ describe('the newest verified backup', () => {
     Object.assign(stored, { storedAt: new Date('2026-11-20T14:00:00Z') });
     at('2026-11-20T13:54:00Z');
     audit.forget();
-    await expect(audit.run()).rejects.toEqual(problems(/newest verified backup: ClockError: .* 360 s ahead of/));
+    await expect(audit.run()).rejects.toEqual(
+      problems(
+        /^newest drill: ClockError: .* 660 s ahead of/,
+        /^newest verified backup: ClockError: .* 360 s ahead of/,
+      ),
+    );
     expect(audit.gauges).not.toHaveProperty('VerifiedAgeSeconds');
+    expect(audit.gauges).not.toHaveProperty('DrillAgeSeconds');
     expect(audit.gauges).toMatchObject({ StoredBackups: 1, KeysAtRisk: 0 });
   });
 });
@@ -308,6 +314,18 @@ describe('what a dying verify left behind', () => {
     expect(audit.gauges['StoredLatest']).toBe(1);
   });
 
+  test('is a latest of three days ago, which gets its class although the newest is never an hour old', async () => {
+    const stray = '20261117T130000Z';
+    const { stored } = await audit.verified(stray);
+    await audit.verified(A);
+    stored.tag = 'latest';
+    audit.onAsked = (event) => audit.world.verify(event);
+    // Until 55 minutes after the newest was stored.
+    await audit.hour();
+    expect(audit.asked).toEqual([`snapshots/${stray}.db.zst`]);
+    expect(audit.world.tags).toEqual({ [stray]: 'monthly', [A]: 'latest' });
+  });
+
   test('never loses a latest by that: audit itself writes no tag', async () => {
     await twoLatest();
     audit.world.s3Mock.resetHistory();
@@ -401,7 +419,7 @@ describe('the newest drill', () => {
     ],
     ['not one of another cluster', ['20261119T043000Z', {}, '20261120T043000Z', { cluster: 'other' }], 48 * HOUR],
     ['not one that cannot be read', ['20261119T043000Z', {}, '20261120T043000Z', { schema: 2 }], 48 * HOUR],
-    ['none at all when none is proven', ['20261120T043000Z', { outcome: 'failed' }], undefined],
+    ['none at all when none is proven and nothing verified', ['20261120T043000Z', { outcome: 'failed' }], undefined],
   ] as const)('is %s', async (_what, drills, age) => {
     for (let index = 0; index < drills.length; index += 2) {
       audit.drill(drills[index] as string, drills[index + 1] as Record<string, unknown>);
@@ -414,6 +432,68 @@ describe('the newest drill', () => {
     audit.drill('20261120T043000Z', { outcome: 'failed' });
     audit.drill('20261120T043000Z');
     await audit.run();
+    expect(audit.gauges).not.toHaveProperty('DrillAgeSeconds');
+  });
+});
+
+describe('as long as no drill has proven a backup', () => {
+  // Each is verified five minutes after its trigger.
+  beforeEach(async () => {
+    await audit.verified(A);
+    await audit.verified(B);
+  });
+
+  test('the age is the time since the first backup was verified', async () => {
+    at('2026-11-27T14:05:00Z');
+    await audit.run();
+    expect(audit.gauges['DrillAgeSeconds']).toBe(7 * 24 * HOUR);
+  });
+
+  test('drills that failed do not make it less', async () => {
+    audit.drill('20261121T043000Z', { outcome: 'failed', reason: 'x' });
+    audit.drill('20261122T043000Z', { outcome: 'not-possible' });
+    at('2026-11-27T14:05:00Z');
+    await audit.run();
+    expect(audit.gauges['DrillAgeSeconds']).toBe(7 * 24 * HOUR);
+  });
+
+  test('it grows for longer than any snapshot is kept: a drill may be due every year', async () => {
+    audit.world.stored.splice(
+      audit.world.stored.findIndex(({ key }) => key === `snapshots/${A}.db.zst`),
+      1,
+    );
+    at('2027-11-20T14:05:00Z');
+    await audit.run();
+    expect(audit.gauges['DrillAgeSeconds']).toBe(365 * 24 * HOUR);
+  });
+
+  test('it is not less by the receipt of an id that lies far back', async () => {
+    at('2026-11-26T14:05:00Z');
+    audit.world.put('receipts/20009999T999999Z.json', Buffer.from('{}'), {});
+    at('2026-11-27T14:05:00Z');
+    await audit.run();
+    expect(audit.gauges['DrillAgeSeconds']).toBe(7 * 24 * HOUR);
+  });
+
+  test('also when one of more than 30 drills ago did, so that it is never less than it is', async () => {
+    audit.drill('20261120T160000Z');
+    for (let minute = 10; minute < 40; minute++) {
+      audit.drill(`20261121T04${String(minute)}00Z`, { outcome: 'failed' });
+    }
+    at('2026-11-21T14:05:00Z');
+    await audit.run();
+    expect(audit.gauges['DrillAgeSeconds']).toBe(24 * HOUR);
+  });
+
+  test('it is unknown when S3 does not list receipts', async () => {
+    audit.forget();
+    audit.world.s3Mock.on(ListObjectVersionsCommand, { Prefix: 'receipts/' }).rejects(failure('AccessDenied', 403));
+    await expect(audit.run()).rejects.toEqual(
+      problems(
+        /^newest drill: StoreError: ListObjectVersions s3:\/\/lab-backups\/receipts\/: got AccessDenied/,
+        /^what is stored/,
+      ),
+    );
     expect(audit.gauges).not.toHaveProperty('DrillAgeSeconds');
   });
 });
@@ -551,7 +631,7 @@ describe('everything at once', () => {
     await expect(audit.run()).rejects.toEqual(
       problems(/^GetObjectLockConfiguration/, /^kms:DescribeKey/, /^scheduler:GetSchedule/, /^tags: StoreError/),
     );
-    expect(audit.gauges).toEqual({ VerifiedAgeSeconds: 300 });
+    expect(audit.gauges).toEqual({ VerifiedAgeSeconds: 300, DrillAgeSeconds: 0 });
     expect(audit.world.lines.at(-1)).toMatchObject({ message: 'phase failed', phase: 'audit' });
   });
 

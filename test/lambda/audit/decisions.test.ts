@@ -57,7 +57,16 @@ describe('what is not settled', () => {
   test.each<[string, Held[], string[]]>([
     ['nothing when the newest alone is latest', [held('20261120T130000Z', 'hourly', true, 170), newest('latest')], []],
     ['the older of two', [older, newest('latest')], ['20261120T130000Z']],
-    ['nothing while verify may still be at it', [older, newest('latest', 59)], []],
+    [
+      'one of three days ago, although the newest is of five minutes ago',
+      [held('20261117T130000Z', 'latest', true, 3 * 24 * 60), newest('latest', 5)],
+      ['20261117T130000Z'],
+    ],
+    [
+      'nothing while verify may still be at it',
+      [held('20261120T130000Z', 'latest', true, 60), newest('hourly', 59)],
+      [],
+    ],
     ['the newest when it is not latest', [newest('hourly')], ['20261120T140000Z']],
     [
       'both when the older one is latest in its place',

@@ -66,6 +66,11 @@ test.each([
     JSON.stringify({ ...EXPIRY, days: { ...EXPIRY.days, latest: 1 } }),
     /latest: got a field that is not known/,
   ],
+  [
+    'EXPIRY',
+    JSON.stringify({ ...EXPIRY, prefixDays: { 'announcements/': 35 } }),
+    /EXPIRY: prefixDays.pki\/: got nothing, expected a whole number from 1/,
+  ],
   ['SCHEDULES', 'backups', /SCHEDULES: 0: got "backups", expected a group and a name/],
   ['BUCKET_ADOPTED', 'true', /BUCKET_ADOPTED: got 'true', expected 'yes' or 'no'/],
   ['LOCK_DAYS', 'two', /LOCK_DAYS: got 'two', expected a whole number/],

@@ -30,6 +30,13 @@ describe('nothing is wrong with', () => {
     ],
     ['a rule for another prefix', { ...everything({ Expiration: { Days: 1 } }), Filter: { Prefix: 'other/' } }],
     ['a rule that keeps for longer, beside the stack’s', tagged('hourly', { Expiration: { Days: 30 } })],
+    [
+      'a rule for bundles that carry a tag, of which there are none',
+      tagged('hourly', {
+        Filter: { And: { Prefix: 'pki/', Tags: [{ Key: 'retention', Value: 'hourly' }] } },
+        Expiration: { Days: 1 },
+      }),
+    ],
   ])('%s', (_what, rule) => {
     expect(lifecycleRisks([...lifecycleRules(), rule], EXPIRY)).toEqual([]);
   });
@@ -77,6 +84,57 @@ describe('the rules are at risk', () => {
       [/the rule old expires receipts\//],
     ],
     [
+      'when one expires PKI bundles too early',
+      [...lifecycleRules(), { ...everything({ Expiration: { Days: 1 } }), Filter: { Prefix: 'pki/' } }],
+      [/what is under pki\/ expires after 1 days, expected 221/],
+    ],
+    [
+      'when one expires everything early that has no tag',
+      [...lifecycleRules(), { ...everything({ Expiration: { Days: 1 } }), Filter: { ObjectSizeGreaterThan: 1 } }],
+      [
+        /newest verified backup/,
+        ...['receipts', 'tools', 'restores', 'drills'].map((prefix) => new RegExp(`expires ${prefix}/`)),
+        ...Object.keys(EXPIRY.days).map((tag) => new RegExp(`what is ${tag} expires after 1 days`)),
+        /what is under announcements\/ expires after 1 days, expected 35/,
+        /what is under pki\/ expires after 1 days, expected 221/,
+      ],
+    ],
+    [
+      'when the rule of announcements is another',
+      [
+        ...without('announcements'),
+        { ...everything({ Expiration: { Days: 20 } }), Filter: { Prefix: 'announcements/' } },
+      ],
+      [
+        /what is under announcements\/ expires after 20 days, expected 35/,
+        /what is under announcements\/ is removed, once it has expired, after no time at all: no rule does it, expected 7/,
+      ],
+    ],
+    [
+      'when the rule of PKI bundles is gone',
+      without('pki'),
+      [/what is under pki\/ expires after no time at all: no rule does it, expected 221/, /pki\/ is removed.* no rule/],
+    ],
+    [
+      'when what expired of PKI bundles is gone early',
+      [
+        ...lifecycleRules(),
+        {
+          ...everything({ NoncurrentVersionExpiration: { NoncurrentDays: 1 } }),
+          Filter: { And: { Prefix: 'pki/2026', ObjectSizeLessThan: 1_000_000 } },
+        },
+      ],
+      [/what is under pki\/ is removed, once it has expired, after 1 days, expected 7/],
+    ],
+    [
+      'when one expires PKI bundles on a date',
+      [
+        ...lifecycleRules(),
+        { ...everything({ Expiration: { Date: new Date('2027-01-01T00:00:00Z') } }), Filter: { Prefix: 'pki/' } },
+      ],
+      [/what is under pki\/ expires on a date, expected after 221 days/],
+    ],
+    [
       'when a class expires too early',
       [...lifecycleRules(), tagged('monthly', { Expiration: { Days: 7 } })],
       [/what is monthly expires after 7 days, expected 186/],
@@ -106,6 +164,7 @@ describe('the rules are at risk', () => {
   });
 
   test('when there are none', () => {
-    expect(lifecycleRisks([], EXPIRY)).toHaveLength(2 * Object.keys(EXPIRY.days).length);
+    const { days, prefixDays } = EXPIRY;
+    expect(lifecycleRisks([], EXPIRY)).toHaveLength(2 * Object.keys({ ...days, ...prefixDays }).length);
   });
 });

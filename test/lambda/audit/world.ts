@@ -33,6 +33,7 @@ export const EXPIRY = {
     'on-demand': 30,
     'pre-restore': 30,
   },
+  prefixDays: { 'announcements/': 35, 'pki/': 221 },
   noncurrentDays: 7,
 };
 
@@ -74,13 +75,13 @@ export function lifecycleRules(): LifecycleRule[] {
       Expiration: { Days: days },
       NoncurrentVersionExpiration: { NoncurrentDays: 7 },
     })),
-    {
-      ID: 'announcements',
+    ...Object.entries(EXPIRY.prefixDays).map(([prefix, days]): LifecycleRule => ({
+      ID: prefix.slice(0, -1),
       Status: 'Enabled',
-      Filter: { Prefix: 'announcements/' },
-      Expiration: { Days: 35 },
+      Filter: { Prefix: prefix },
+      Expiration: { Days: days },
       NoncurrentVersionExpiration: { NoncurrentDays: 7 },
-    },
+    })),
     {
       ID: 'leftovers',
       Status: 'Enabled',
