@@ -575,7 +575,7 @@ export function costsPage(deployed: Deployed): string {
     '## What is not in it',
     '',
     '- Free allowances, which belong to the account: of Lambda, KMS (20,000 requests), CloudWatch (10 metrics, 10 alarms, 3 dashboards) and others. They would pay for most of what is below a dollar.',
-    '- CloudTrail: its event history is free; a trail, which the alarm on disabled keys needs, belongs to the account.',
+    '- CloudTrail: its event history is free; a trail, which the message on disabled keys needs (no alarm does), belongs to the account.',
     '- Rotation of the keys that encrypt: AWS asks $1 more a month for a key that has been rotated ([KMS pricing](https://aws.amazon.com/kms/pricing/)); for each of two keys, a year after deployment.',
     '- Retries, backups by hand, findings: each finding is a metric while it lasts.',
     '- Not known: whether CloudWatch charges for the metrics that a dashboard reads while it is open; whether S3 counts changes of tags and locks as PUT (assumed here) or as the cheaper rest.',

@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 import type { readSnapshot as ReadSnapshot } from '../lambda/shared/snapshot/read-snapshot';
 
@@ -53,7 +54,8 @@ async function main(): Promise<void> {
   const { readSnapshot } = (await import(module)) as { readSnapshot: typeof ReadSnapshot };
   for await (const file of createInterface({ input: process.stdin })) {
     const outcome = read(readSnapshot, file);
-    const maxRssBytes = process.resourceUsage().maxRSS * 1024;
+    // Not that of resourceUsage: it counts what the parent had when it started this process.
+    const maxRssBytes = Number(/^VmHWM:\s+(\d+) kB$/m.exec(readFileSync('/proc/self/status', 'utf8'))?.[1]) * 1024;
     process.stdout.write(`${JSON.stringify({ ...outcome, maxRssBytes })}\n`);
   }
 }

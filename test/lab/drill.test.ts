@@ -205,6 +205,8 @@ describe('the drill', () => {
     });
     expect(record.measured?.servedRevision).toBeGreaterThanOrEqual(snapshot.revision + 1_000_000_000);
     expect(record.measured?.memoryBytes).toBeGreaterThan(10_000_000);
+    // Etcd has some 60 MB of its own and maps the file; 50 MB of data are read back with 182 MB (docs/drill.md). What grows while it is read shows.
+    expect(record.measured?.memoryBytes).toBeLessThan(180_000_000);
     expect(record.measured?.diskBytes).toBeGreaterThan(2 * receipt.sizeBytes);
     const { download = 0, restore = 0, boot = 0, read = 0 } = record.seconds;
     expect(Math.min(download, restore, boot, read)).toBeGreaterThan(0);

@@ -36,6 +36,8 @@ const ROOT = join(__dirname, '..', '..');
 const PAGE = readFileSync(join(ROOT, 'docs', 'restore.md'), 'utf8');
 const BUMP = 1_000_000_000;
 const TOKEN = 'hand-20261121T0312Z';
+// Written after each backup of the lab: no restore of one has it.
+const LATER = '/registry/configmaps/default/written-after-the-backup';
 const CONTROL_PLANE = ['etcd', 'kube-apiserver', 'kube-controller-manager', 'kube-scheduler'] as const;
 
 let lab: Lab;
@@ -43,6 +45,8 @@ let proven: Proven;
 let dir: string;
 let machine: Shell;
 let shells: ReadonlyMap<LabNode, Shell>;
+/** A restore whose data was served, and a revision of what was there before it. */
+let served: { readonly restoreId: string; readonly revision: number };
 
 const nodes = (): readonly LabNode[] => lab.controlPlane.nodes;
 /** The one of them whose WAL lies on a volume of its own. */
@@ -75,19 +79,74 @@ async function until(what: string, condition: () => boolean): Promise<void> {
   }
 }
 
-/** All that runs, and nothing lies where it would be in the way of the next restore or backup. */
-async function expectWhole(): Promise<void> {
-  await lab.controlPlane.waitHealthy();
-  await lab.controlPlane.waitApiReady();
-  for (const node of nodes()) {
-    expect(readdirSync(node.path('/etc/kubernetes/manifests')).sort()).toEqual(
-      CONTROL_PLANE.map((component) => `${component}.yaml`),
-    );
-    expect(readdirSync(node.path('/etc/kubernetes')).filter((name) => /aside|before/.test(name))).toEqual([]);
-    expect(existsSync(node.path('/var/lib/etcd-backup/restore/journal'))).toBe(false);
+/** Nothing lies where it would be in the way of the next restore or backup. */
+function expectTidy(node: LabNode): void {
+  expect(readdirSync(node.path('/etc/kubernetes/manifests')).sort()).toEqual(
+    CONTROL_PLANE.map((component) => `${component}.yaml`),
+  );
+  expect(readdirSync(node.path('/etc/kubernetes')).filter((name) => /aside|before/.test(name))).toEqual([]);
+  const ofRestores = node.path('/var/lib/etcd-backup/restore');
+  expect(existsSync(ofRestores) ? readdirSync(ofRestores) : []).toEqual([]);
+}
+
+/** All that runs on these nodes, and each is tidy. */
+async function expectWhole(of: readonly LabNode[] = nodes()): Promise<void> {
+  await lab.controlPlane.waitHealthy(of);
+  await lab.controlPlane.waitApiReady(of);
+  for (const node of of) {
+    expectTidy(node);
     for (const component of CONTROL_PLANE)
       await until(`${component} of ${node.name}`, () => node.pidsOf(component).length === 1);
   }
+}
+
+/** Types the page's very first line on a node. */
+async function firstAid(node: LabNode): Promise<void> {
+  const line = /\*\*Is data lost [^`]*`[^`]*`[^`]*`[^`]*`[^`]*`([^`]+)`\.\*\*/.exec(PAGE)?.[1];
+  await shells.get(node)?.type(`${String(line)}\n`);
+  await until(`the API server of ${node.name} to end`, () => node.pidsOf('kube-apiserver').length === 0);
+  expect(node.pidsOf('kubelet')).toEqual([]);
+}
+
+/** What *Without this stack* has the reader look up: the bucket, the backup's receipt and the tool of its version, the nodes. */
+async function lookedUp(): Promise<Map<string, string>> {
+  const { bucket } = proven.receipt;
+  const s3 = s3Client(lab.aws.endpoints.s3, lab.aws.credentials, lab.aws.region);
+  const versions = async (Prefix: string) =>
+    (await s3.send(new ListObjectVersionsCommand({ Bucket: bucket, Prefix }))).Versions ?? [];
+  const [receipt] = await versions(`receipts/${proven.backupId}.json`);
+  const tool = (await versions('tools/')).map(({ Key = '' }) => Key).find((key) => key.endsWith('/etcdutl')) ?? '';
+  s3.destroy();
+  const [, version = '', architecture = '', sha256 = ''] = tool.split('/');
+  return new Map([
+    ['bucket', bucket],
+    ['id', proven.backupId],
+    ['receipt version', receipt?.VersionId ?? ''],
+    ['receipt key', output(lab, 'ReceiptKeyArn')],
+    ['clone', ROOT],
+    ['etcd version', version],
+    ['architecture', architecture],
+    ['tool SHA-256', sha256],
+    [
+      'nodes',
+      nodes()
+        .map(({ name }) => name)
+        .join(' '),
+    ],
+  ]);
+}
+
+/** Types blocks of *Without this stack* in their order. Gives all that was printed. */
+async function typeAll(blocks: readonly Commands[], values: Map<string, string>): Promise<string> {
+  const said: string[] = [];
+  for (const commands of blocks) {
+    const printed = await type(commands, () => values);
+    said.push(...printed);
+    // What the page has the reader put together out of what it printed.
+    if (commands.text.includes('printf'))
+      values.set('members', printed.map((each) => each.split('\n')[0]?.trim() ?? '').join(','));
+  }
+  return said.join('\n');
 }
 
 beforeAll(async () => {
@@ -141,53 +200,16 @@ test('all data gone, and no stack: the bucket and the commands of the page bring
   await emptied.must(['pkill', '-KILL', '-x', 'etcd']);
   await until('an empty etcd', () => existsSync(emptied.path('/var/lib/etcd/member/wal')));
 
-  // The page's very first line, on each node at once.
-  const firstAid = /\*\*Is data lost [^`]*`[^`]*`[^`]*`[^`]*`[^`]*`([^`]+)`\.\*\*/.exec(PAGE)?.[1];
-  for (const [node, shell] of shells) {
-    await shell.type(`${String(firstAid)}\n`);
-    await until(`the API server of ${node.name} to end`, () => node.pidsOf('kube-apiserver').length === 0);
-    expect(node.pidsOf('kubelet')).toEqual([]);
-  }
+  for (const node of nodes()) await firstAid(node);
   await withWal().writeManifest({ walDir: true });
 
-  const { bucket, key: snapshotKey } = proven.receipt;
-  const s3 = s3Client(lab.aws.endpoints.s3, lab.aws.credentials, lab.aws.region);
-  const versions = async (Prefix: string) =>
-    (await s3.send(new ListObjectVersionsCommand({ Bucket: bucket, Prefix }))).Versions ?? [];
-  const [receipt] = await versions(`receipts/${proven.backupId}.json`);
-  const tool = (await versions('tools/')).map(({ Key = '' }) => Key).find((key) => key.endsWith('/etcdutl')) ?? '';
-  s3.destroy();
-  const [, version = '', architecture = '', sha256 = ''] = tool.split('/');
-  const values = new Map([
-    ['bucket', bucket],
-    ['id', proven.backupId],
-    ['receipt version', receipt?.VersionId ?? ''],
-    ['receipt key', output(lab, 'ReceiptKeyArn')],
-    ['clone', ROOT],
-    ['etcd version', version],
-    ['architecture', architecture],
-    ['tool SHA-256', sha256],
-    [
-      'nodes',
-      nodes()
-        .map(({ name }) => name)
-        .join(' '),
-    ],
-    ['token', TOKEN],
-  ]);
-  const all = new Map<string, string[]>();
-  for (const commands of commandsOf(PAGE, '## Without this stack')) {
-    const printed = await type(commands, () => values);
-    all.set(commands.text, printed);
-    // What the page has the reader put together out of what it printed.
-    if (commands.text.includes('printf'))
-      values.set('members', printed.map((each) => each.split('\n')[0]?.trim() ?? '').join(','));
-  }
-  const said = [...all.values()].flat().join('\n');
+  const values = await lookedUp();
+  values.set('token', TOKEN);
+  const said = await typeAll(commandsOf(PAGE, '## Without this stack'), values);
   expect(said).toContain('Verified OK');
   expect(said).toContain('snapshot.db: OK');
   expect(said).toContain('restored snapshot');
-  expect(said).toContain(snapshotKey.split('/').at(-1)?.slice(0, 16));
+  expect(said).toContain(proven.receipt.key.split('/').at(-1)?.slice(0, 16));
 
   await expectWhole();
   const revision = proven.revision + BUMP;
@@ -204,38 +226,75 @@ test('all data gone, and no stack: the bucket and the commands of the page bring
   expect(await Promise.all(seen.watches.map(({ compacted }) => compacted))).toEqual(seen.watches.map(() => revision));
 });
 
-test('a restore that nobody can roll back any more: by hand, the old data is back on every node', async () => {
+test('single objects come out of a backup, on a machine that is no node', async () => {
+  // Where the first step of *Without this stack* has left its reader.
+  const folder = join(dir, `restore-${proven.backupId}`);
+  const values = await lookedUp();
+  for (const [name, value] of [
+    ['kind', 'configmaps'],
+    ['namespace', 'default'],
+    ['name', 'written-before-the-backup'],
+  ] as const)
+    values.set(name, value);
+  let found = '';
+  for (const commands of commandsOf(PAGE, '### Single objects')) {
+    await type(commands, () => values);
+    if (commands.text.includes('> object')) found = readFileSync(join(folder, 'object'), 'utf8');
+  }
+  expect(found).toMatch(/^before 20/);
+  expect(readdirSync(folder)).not.toContain('look');
+});
+
+test('a restore that nobody can roll back any more: by hand, the old data is back on every node that had any', async () => {
   // This stack takes what was restored by hand for the same cluster.
   proven = await backUp(lab, 'for the way back');
-  const [first] = nodes() as [LabNode];
+  const [first, , emptied] = nodes() as [LabNode, LabNode, LabNode];
   const revision = await revisionOf(first);
   const contents = await contentsAt(first, revision);
+  logIn();
+  await firstAid(emptied);
+  await emptied.must(['pkill', '-KILL', '-x', 'etcd']);
+  await until('etcd to end', () => emptied.pidsOf('etcd').length === 0);
+  await emptied.wipeData();
   const execution = startRestore(lab, { confirm: 'lab' });
   const { restoreId } = (await execution.entered('StartEtcd')).input as { restoreId: string };
   // No agent answers any more: neither the start nor a way back reaches a node.
   for (const node of lab.fleet) node.agentDown = true;
   await lab.aws.stopExecution(execution.executionArn);
-  for (const node of nodes()) expect(readdirSync(node.path('/var/lib/etcd'))).toContain(`member.before-${restoreId}`);
+  const kept = (node: LabNode): boolean => existsSync(node.path(`/var/lib/etcd/member.before-${restoreId}`));
+  expect(nodes().map(kept)).toEqual([true, true, false]);
+  expect(existsSync(emptied.path('/var/lib/etcd/member'))).toBe(true);
 
-  logIn();
   const values = (node?: LabNode) =>
     new Map([
       ['restore id', restoreId],
       ['data', '/var/lib/etcd'],
       ['wal', node === withWal() ? `${WAL_MOUNT}/wal` : ''],
     ]);
-  for (const commands of commandsOf(PAGE, '**By hand**')) await type(commands, values);
+  for (const commands of commandsOf(PAGE, '### By hand')) await type(commands, values);
 
-  await expectWhole();
-  for (const node of nodes()) {
+  const others = nodes().filter((node) => node !== emptied);
+  await expectWhole(others);
+  for (const node of others) {
     expect(await contentsAt(node, revision)).toBe(contents);
-    expect(readdirSync(node.path('/var/lib/etcd'))).not.toContain(`member.before-${restoreId}`);
+    expect(readdirSync(node.path('/var/lib/etcd'))).toContain('member');
   }
+  // The restored data is beside the others' members as well, and nothing starts an empty member here.
+  for (const node of nodes()) {
+    const there = readdirSync(node.path('/var/lib/etcd'));
+    expect(there).toContain(`member.restored-${restoreId}`);
+    expect(there.filter((name) => name.startsWith('.restore-') || name === `member.before-${restoreId}`)).toEqual([]);
+  }
+  expectTidy(emptied);
+  expect(readdirSync(emptied.path('/var/lib/etcd'))).not.toContain('member');
+  expect(emptied.pidsOf('kubelet')).toEqual([]);
   for (const node of lab.fleet) node.agentDown = false;
 });
 
 test('controllers that a restore held start by the command of the page', async () => {
-  // Also: nothing that the way back by hand has left is in its way, nor in that of its backup at the end.
+  // Also: nothing that the way back by hand has left is in its way, nor in that of its backup at the end; and the emptied node has a member again.
+  const [first] = nodes() as [LabNode];
+  const revision = await revisionOf(first);
   const execution = startRestore(lab, { confirm: 'lab', hold: 'controllers' });
   const { status, cause, output: summary } = await execution.result;
   expect([status, cause]).toEqual(['SUCCEEDED', undefined]);
@@ -246,4 +305,39 @@ test('controllers that a restore held start by the command of the page', async (
   for (const commands of commandsOf(PAGE, '## After it is Restored'))
     await type(commands, () => new Map([['restore id', restoreId]]));
   await expectWhole();
+  served = { restoreId, revision };
+});
+
+test('restored data was served and nothing was kept of what it replaced: the old data of one node brings it back', async () => {
+  const { restoreId, revision } = served;
+  const [first] = nodes() as [LabNode];
+  expect(await first.etcdctl(['get', LATER])).toBe('');
+  const restored = await revisionOf(first);
+  logIn();
+  await machine.type(`cd ${dir}\n`);
+  const values = await lookedUp();
+  for (const [name, value] of [
+    ['id', restoreId],
+    ['node', first.name],
+    ['data', '/var/lib/etcd'],
+    ['token', `${TOKEN}-again`],
+  ] as const)
+    values.set(name, value);
+  await typeAll(commandsOf(PAGE, '### The old data of one node'), values);
+  const blocks = commandsOf(PAGE, '## Without this stack');
+  await typeAll(
+    // From step 2 on, with what is other in step 4.
+    blocks.slice(blocks.findIndex(({ text }) => text.includes('tools/'))).map((commands) => ({
+      ...commands,
+      text: commands.text
+        .replace('snapshot restore snapshot.db', 'snapshot restore snapshot.db --skip-hash-check')
+        .replace('--bump-revision 1000000000', '--bump-revision 2000000000'),
+    })),
+    values,
+  );
+  await expectWhole();
+  for (const node of nodes()) {
+    expect(await node.etcdctl(['get', LATER])).toMatch(/after 20/);
+    expect(await revisionOf(node)).toBeGreaterThan(Math.max(revision + 2 * BUMP, restored));
+  }
 });

@@ -1,7 +1,9 @@
+import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { closeSync, mkdtempSync, openSync, rmSync, writeFileSync, writeSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { ReaderAnswer } from '../../../../lab/reader-process';
 import { type Damage, SnapshotDamagedError } from '../../../../lambda/shared/snapshot/damage';
 import type { SnapshotFacts } from '../../../../lambda/shared/snapshot/facts';
 import { readSnapshot, type ReadSnapshotOptions } from '../../../../lambda/shared/snapshot/read-snapshot';
@@ -22,6 +24,9 @@ import {
   snapshot,
 } from './bolt-file';
 import { slowCrc32c } from './slow-crc32c';
+
+const LAB = join(__dirname, '../../../../lab');
+const READER = join(__dirname, '../../../../lambda/shared/snapshot/read-snapshot.ts');
 
 let dir: string;
 beforeAll(() => {
@@ -362,6 +367,47 @@ describe('a sound snapshot', () => {
       inventory: { largest: expect.arrayContaining([{ key: '/registry/pods/ns-1/large', bytes: 9025 }]) as unknown },
     });
     expect(atOnce.totalKey.live).toBe(new Set(elements.map((element) => keyIn(element))).size - 1);
+  });
+
+  test('is never in memory as a whole, and neither are its values', () => {
+    const file = join(dir, 'large.db');
+    const value = Buffer.alloc(1_000_000, 'v');
+    const leafOf = (index: number) =>
+      [0, 1, 2].map((row) => keyRow(2 + 3 * index + row, `/registry/pods/a/${String(index)}-${String(row)}`, value));
+    const leaves = 90;
+    const leafPages = leaf(5, leafOf(0)).length / PAGE_SIZE;
+    const fd = openSync(file, 'w');
+    const sha256 = createHash('sha256');
+    const put = (page: Buffer) => {
+      sha256.update(page);
+      writeSync(fd, page);
+    };
+    const pages = 5 + leaves * leafPages;
+    [...metas(pages), freeList(2, []), root()].forEach(put);
+    const pageOf = (index: number) => 5 + index * leafPages;
+    const indices = Array.from({ length: leaves }, (_, index) => index);
+    put(
+      branch(
+        4,
+        indices.map((index) => ({ key: leafOf(index)[0]?.key ?? '', page: pageOf(index) })),
+      ),
+    );
+    for (const index of indices) {
+      put(leaf(pageOf(index), leafOf(index)));
+    }
+    writeSync(fd, sha256.digest());
+    closeSync(fd);
+
+    const { stdout, stderr } = spawnSync(
+      process.execPath,
+      ['--max-old-space-size=192', '--import', 'tsx', join(LAB, 'reader-process.ts'), READER],
+      { input: `${file}\n`, encoding: 'utf8' },
+    );
+    expect(stderr).toBe('');
+    const answer = JSON.parse(stdout) as ReaderAnswer;
+    expect(answer).toMatchObject({ ok: true, rows: 3 * leaves, totalSize: pages * PAGE_SIZE });
+    // Node and tsx have some 130 MB, the reader some 20 MB. With the file, or all values, it would have 350 MB.
+    expect(answer.maxRssBytes).toBeLessThan(250_000_000);
   });
 
   test('is read the same when its pages lie in any order, with values that go on far behind what is read at once', () => {
