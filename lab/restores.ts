@@ -180,7 +180,8 @@ export const leftBehind = ({ controlPlane: { nodes } }: Lab): string[] =>
       `${STATE_DATA}/restore/journal.next`,
       ...named(node, '/var/lib/etcd', '.restore-'),
       ...named(node, '/etc/kubernetes', 'manifests.before-'),
-      ...named(node, `${STATE_DATA}/restore`, '2'),
+      // What failed is kept for the evidence, until the next restore.
+      ...named(node, `${STATE_DATA}/restore`, '2').filter((path) => !/\.failed(\.next)?$/.test(path)),
     ]
       .filter((path) => existsSync(`/proc/${String(node.pid)}/root${path}`))
       .concat(existsSync(`/proc/${String(node.pid)}/root/run/etcd-backup`) ? ['/run/etcd-backup'] : [])

@@ -16,7 +16,9 @@ readonly LOCK_SECONDS=240
 readonly COMPONENTS=(kube-controller-manager kube-scheduler kube-apiserver etcd)
 
 declare -A JOURNAL=()
-RESTORE_ID='' HOST_DATA_DIR='' HOST_WAL_DIR=''
+RESTORE_ID='' HOST_DATA_DIR='' HOST_WAL_DIR='' QUIET_SINCE=''
+# What had to be killed.
+KILLED=()
 
 # ---------------------------------------------------------------- the journal
 
@@ -286,12 +288,12 @@ kubelet_active() {
   [[ $state == active || $state == activating || $state == reloading ]]
 }
 
-# end_components SECONDS COMPONENT...: TERM, and after so many seconds KILL. Adds to KILLED.
+# end_components MS COMPONENT...: TERM, and after so many milliseconds KILL. Adds to KILLED.
 end_components() {
-  local seconds=$1 component pid alive deadline
+  local patience=$1 component pid alive deadline
   shift
   now_ms
-  deadline=$((NOW_MS + seconds * 1000))
+  deadline=$((NOW_MS + patience))
   for component in "$@"; do
     component_pids "$component"
     for pid in "${PIDS[@]}"; do
@@ -372,10 +374,9 @@ is_quiet() {
 # How long nothing may run, listen or hold the database before it counts as stopped.
 readonly QUIET_MS=1000
 
-# stop_all: manifests aside, the kubelet stopped, the processes ended and gone for QUIET_SECONDS. Safe to do twice.
+# stop_all: manifests aside, the kubelet stopped, the processes ended. Safe to do twice. Sets QUIET_SINCE.
 stop_all() {
-  local component quiet_since deadline
-  KILLED=()
+  local component
   mkdir -p -- "$ASIDE_DIR"
   read_layout
   etcd_ports
@@ -386,21 +387,32 @@ stop_all() {
   systemctl stop kubelet ||
     refuse "$EXIT_NOT_STOPPED" not-stopped "'systemctl stop kubelet' failed, expected the kubelet to stop; look at 'systemctl status kubelet'"
   # etcd last: what the API servers have confirmed is in it then.
-  end_components 10 kube-controller-manager kube-scheduler kube-apiserver
-  # A leader whose peers stop as well tries for 7 s to hand its lead over. What it has confirmed is on disk, in WAL and database, which are
-  # made to be read after a crash.
-  end_components 1 etcd
+  end_components 10000 kube-controller-manager kube-scheduler kube-apiserver
+  # The others end at once; a leader whose peers stop as well tries for 7 s to hand its lead over. What it has confirmed is on disk, in WAL and
+  # database, which are made to be read after a crash.
+  end_components 500 etcd
   stop_sandboxes
+  QUIET_SINCE=''
+  await_quiet 0
+}
+
+# await_quiet MS: until it has been quiet for so long since QUIET_SINCE (milliseconds of the node's uptime, '' for never); what runs is ended.
+await_quiet() {
+  local deadline
   now_ms
-  quiet_since='' deadline=$((NOW_MS + 60000))
+  deadline=$((NOW_MS + 60000))
+  # Of before a boot, it says nothing.
+  if [[ ! $QUIET_SINCE =~ ^[0-9]{1,15}$ ]] || ((QUIET_SINCE > NOW_MS)); then
+    QUIET_SINCE=''
+  fi
   while :; do
     if is_quiet; then
       now_ms
-      quiet_since=${quiet_since:-$NOW_MS}
-      ((NOW_MS - quiet_since < QUIET_MS)) || return 0
+      QUIET_SINCE=${QUIET_SINCE:-$NOW_MS}
+      ((NOW_MS - QUIET_SINCE < $1)) || return 0
     else
-      quiet_since=''
-      end_components 5 "${COMPONENTS[@]}"
+      QUIET_SINCE=''
+      end_components 5000 "${COMPONENTS[@]}"
       now_ms
       ((NOW_MS < deadline)) ||
         refuse "$EXIT_NOT_STOPPED" not-stopped "60 s after the kubelet stopped:$NOISE expected none of it; end it by hand, and find out what starts it"

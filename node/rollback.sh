@@ -117,6 +117,7 @@ main() {
     if [[ -n ${JOURNAL[swap]-} ]]; then
       # The restored member may run by now.
       stop_all
+      await_quiet "$QUIET_MS"
       swap_out
     fi
     for component in "${COMPONENTS[@]}"; do

@@ -24,6 +24,7 @@ main() {
   adopt kube-controller-manager
   adopt kube-scheduler
   stop_all
+  journal quiet-since "$QUIET_SINCE"
   journal stop ended
   seconds_since "$started"
   result "{\"ok\":true,\"restoreId\":\"$RESTORE_ID\",\"killed\":$(json_strings "${KILLED[@]}"),\"seconds\":$SECONDS_SINCE}"

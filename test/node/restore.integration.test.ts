@@ -641,6 +641,24 @@ describe('what somebody did beside the restore', () => {
     await scripts.must('cleanup', { RestoreId: id, Outcome: 'restored' });
   });
 
+  test('what opens the old database after the stop is waited for before anything is renamed', async () => {
+    await takeSnapshot();
+    const id = nextId();
+    const before = await prepare(id);
+    await scripts.must('stop', { RestoreId: id });
+    const database = '/var/lib/etcd/member/snap/db';
+    let open = true;
+    const reader = node.must(['flock', database, 'sleep', '3']).finally(() => {
+      open = false;
+    });
+    while ((await node.exec(['flock', '--nonblock', database, 'true'])).code === 0) await sleep(50);
+    await scripts.must('swap', { RestoreId: id });
+    expect(open).toBe(false);
+    await reader;
+    await scripts.must('rollback', { RestoreId: id, Served: 'no' });
+    await expectOldState(before, id);
+  });
+
   test('with the WAL named where it is anyway, a rollback that was killed between its renames is done again', async () => {
     const manifest = readFileSync(node.path('/etc/kubernetes/manifests/etcd.yaml'), 'utf8');
     await node.writeStaticPod(
